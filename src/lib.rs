@@ -1,0 +1,12 @@
+//! Policy-as-code for model weights.
+//!
+//! A policy is TOML. Compiled to a matcher graph and laid over a checkpoint's inventory, it gives a plan: for every
+//! weight how it is sharded over a device mesh, how it is quantized and how it is loaded, each with the deciding rule.
+
+mod dtype;
+pub mod finding;
+pub mod inventory;
+pub mod pattern;
+pub mod source;
+
+pub use dtype::{Dtype, UnknownDtype};

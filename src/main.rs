@@ -1,0 +1,3 @@
+//! The `flow-fabric` command.
+
+fn main() {}
