@@ -46,6 +46,7 @@ impl Span {
 
     /// A sub-range of this span, `inner` counted in bytes from its start; never leaves the span.
     #[must_use]
+    #[expect(clippy::should_implement_trait, reason = "takes a range; nobody would write it with an operator")]
     pub fn sub(self, inner: Range<usize>) -> Self {
         let at = |offset: usize| self.start.saturating_add(u32::try_from(offset).unwrap_or(u32::MAX)).min(self.end);
         Self { source: self.source, start: at(inner.start), end: at(inner.end) }

@@ -1,6 +1,7 @@
 //! Findings: what can be said about a policy, a checkpoint or a run. Plain data; nothing here prints.
 
 mod codes;
+pub mod suggest;
 
 use std::sync::Arc;
 
