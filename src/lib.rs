@@ -7,6 +7,7 @@ mod dtype;
 pub mod finding;
 pub mod inventory;
 pub mod pattern;
+pub mod quantize;
 pub mod source;
 
 pub use dtype::{Dtype, UnknownDtype};
