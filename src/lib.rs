@@ -6,6 +6,7 @@
 mod dtype;
 pub mod finding;
 pub mod inventory;
+pub mod matcher;
 pub mod pattern;
 pub mod quantize;
 pub mod source;

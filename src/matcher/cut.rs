@@ -1,0 +1,104 @@
+//! Cutting paths at separators.
+
+use super::predicates::Place;
+use crate::pattern::Separators;
+
+/// Finds separators in paths.
+#[derive(Debug)]
+pub(super) struct Cutter {
+    /// Per byte: 0 = inside a token, [`WIDE`] = may begin a separator that is not ASCII, else a separator's place.
+    bytes: [u8; 256],
+    wide: Vec<(char, Place)>,
+}
+
+/// Where one token ends and the next begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Cut {
+    pub(super) end: usize,
+    pub(super) next: usize,
+    pub(super) place: Place,
+}
+
+const WIDE: u8 = u8::MAX;
+
+impl Cutter {
+    pub(super) fn new(separators: &Separators) -> Self {
+        let mut cutter = Self { bytes: [0; 256], wide: Vec::new() };
+        // Backwards, so that of two equal separators the first counts.
+        for (place, separator) in (1..).zip(separators.chars()).collect::<Vec<(Place, _)>>().into_iter().rev() {
+            let lead = usize::from(separator.encode_utf8(&mut [0; 4]).as_bytes()[0]);
+            match u8::try_from(place) {
+                Ok(place) if separator.is_ascii() && place != WIDE => cutter.bytes[lead] = place,
+                _ => {
+                    cutter.bytes[lead] = WIDE;
+                    cutter.wide.insert(0, (*separator, place));
+                }
+            }
+        }
+        cutter
+    }
+
+    /// The first cut at or after `from`, which must lie on a character boundary.
+    pub(super) fn cut(&self, path: &str, from: usize) -> Option<Cut> {
+        for (offset, byte) in path.as_bytes()[from..].iter().enumerate() {
+            let place = self.bytes[usize::from(*byte)];
+            if place == 0 {
+                continue;
+            }
+            let end = from + offset;
+            if place != WIDE {
+                return Some(Cut { end, next: end + 1, place: Place::from(place) });
+            }
+            if let Some((separator, place)) = self.wide.iter().find(|(c, _)| path[end..].starts_with(*c)) {
+                return Some(Cut { end, next: end + separator.len_utf8(), place: *place });
+            }
+        }
+        None
+    }
+}
+
+/// Number of bytes that two texts begin with in common.
+pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
+    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_like_the_separators_split() {
+        for separators in [vec!['/', '.'], vec!['/'], vec!['·', '/', '→']] {
+            let separators = Separators::new(separators);
+            let cutter = Cutter::new(&separators);
+            for path in ["", "/", "a", "a/b.c", "//a..", "a·b→c/é.µ→", "·"] {
+                let mut tokens = Vec::new();
+                let mut at = 0;
+                while let Some(cut) = cutter.cut(path, at) {
+                    tokens.push(&path[at..cut.end]);
+                    let separator: Vec<char> = path[cut.end..cut.next].chars().collect();
+                    assert_eq!(separators.chars()[cut.place as usize - 1], separator[0]);
+                    at = cut.next;
+                }
+                tokens.push(&path[at..]);
+                assert_eq!(tokens, separators.split(path).collect::<Vec<_>>(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_common_prefix_is_counted_in_bytes() {
+        for (a, b, expected) in [
+            ("", "", 0),
+            ("a", "", 0),
+            ("abc", "abd", 2),
+            ("0123456789", "0123456789", 10),
+            ("01234567x9abcdef0", "01234567x9abcdee0", 15),
+            ("01234567", "0123456701234567", 8),
+            ("x1234567", "y1234567", 0),
+        ] {
+            assert_eq!(common_prefix(a.as_bytes(), b.as_bytes()), expected, "{a} {b}");
+        }
+    }
+}

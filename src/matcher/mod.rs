@@ -1,0 +1,205 @@
+//! Every pattern of every table in one graph, and the automaton that resolves paths with it.
+//!
+//! A rule table answers a question about a path with the ordered rules that match it. Asked rule by rule, the cost of
+//! an answer grows with the table. Here all tables are compiled into one [`MatcherGraph`], and a [`Matcher`] walks a
+//! path through it once, whatever the number of rules.
+//!
+//! # The graph
+//!
+//! Patterns arrive as sequences of steps ([`Step`](crate::pattern::Step)): a predicate on one token, or a gap. Within
+//! a table, sequences with a common beginning share its nodes. Roots are tables, leaves are rules, and what lies between
+//! reads like the patterns:
+//!
+//! ```text
+//! partition -- ** -- moe -- linear|linear_1 -- w -- ** --> moe-up       tokens = ["moe", "linear|linear_1", "w"]
+//!                     `--- ** --> moe-rest                              tokens = ["moe"]
+//!                     `--- shared -- w - - - veto - - > moe-up          except = ["**/moe/shared/w"]
+//! ```
+//!
+//! # The automaton
+//!
+//! Read as an automaton over tokens, a node is a state: "the steps up to here have matched". A gap loops on itself, any
+//! other step consumes one token that satisfies its predicate. Three things keep a walk short:
+//!
+//! 1. **Tokens become classes.** A distinct token is looked at once: which predicates does it satisfy? Literals (and
+//!    regexes with few words, such as `query|key|value`) are found by hash, other regexes run only where their literal
+//!    prefix or suffix allows. Tokens that satisfy the same predicates are the same class, so the 256 experts of a
+//!    model are one symbol unless a rule tells them apart.
+//! 2. **State sets become states.** The set of active nodes after a token is computed once per (set, class) and
+//!    remembered, as in a lazy DFA. Where a rule without conditions and exceptions has won whatever follows, all nodes
+//!    that lead only to later rules are dropped from the set, so that sets stay small and coincide often.
+//! 3. **Paths share prefixes.** A walk restarts at the last token that the path has in common with the one before.
+//!
+//! At the end of the path the set says which rules match; the resulting lists (the *verdict*) are kept per state. When
+//! the memory that a matcher may use is spent, nothing more is remembered and walks that leave the known states go on
+//! by simulating the sets ([`Config::cache_capacity`]).
+//!
+//! Regexes that cannot be cut at separators see the whole path. They run together in one lazy DFA over bytes, which
+//! also restarts at the common prefix.
+//!
+//! # Example
+//!
+//! ```
+//! use flow_fabric::matcher::{MatcherGraph, Mode, Rule, Table};
+//! use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
+//!
+//! // tokens = ["moe", "linear|linear_1", "w"]: a window, that is, a gap at both ends.
+//! let token = |kind| Step::Token(TokenPredicate { separator: None, kind });
+//! let steps = vec![
+//!     Step::Gap,
+//!     token(TokenKind::Literal("moe".into())),
+//!     token(TokenKind::Regex("linear|linear_1".into())),
+//!     token(TokenKind::Literal("w".into())),
+//!     Step::Gap,
+//! ];
+//! let pattern = Lowered { sequences: vec![Sequence { steps }], whole_path: None };
+//! let rule = Rule { name: "moe-up", pattern: &pattern, excepts: vec![], conditional: false };
+//! let table = Table { name: "partition", mode: Mode::First, rules: vec![rule] };
+//!
+//! let graph = MatcherGraph::new(&[table], &Separators::default())?;
+//! let partition = graph.table("partition").unwrap();
+//! let mut matcher = graph.matcher();
+//! assert_eq!(matcher.resolve("transformer/moe/linear/w").candidates(partition).len(), 1);
+//! assert_eq!(matcher.resolve("transformer/moe/linear_v/w").candidates(partition).len(), 0);
+//! # Ok::<(), flow_fabric::matcher::BuildError>(())
+//! ```
+
+mod build;
+mod classes;
+mod cut;
+mod dfa;
+mod graph;
+mod hash;
+mod nfa;
+mod predicates;
+mod run;
+mod verdicts;
+mod whole;
+
+pub use build::{BuildError, Rule, Table};
+pub use graph::{Edge, Graph, MatcherGraph, Node};
+pub use run::{Matcher, Matches};
+
+/// Which table of a graph: its position among the tables the graph was built from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TableId(u32);
+
+impl TableId {
+    /// Position among the tables.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// Which rule of a table: its position in the table, which is file order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RuleIndex(u32);
+
+impl RuleIndex {
+    /// Position in the table.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What a table answers with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// The rules that match, in order, up to and with the first unconditional one: the first whose conditions hold
+    /// decides, and nothing after an unconditional rule can.
+    First,
+    /// Every rule that matches, in order.
+    All,
+}
+
+/// What a graph's matchers may spend.
+///
+/// ```
+/// use flow_fabric::matcher::{Config, MatcherGraph};
+/// use flow_fabric::pattern::Separators;
+///
+/// let config = Config::new().cache_capacity(1 << 20);
+/// let graph = MatcherGraph::with_config(&[], &Separators::default(), config)?;
+/// assert_eq!(graph.config().get_cache_capacity(), 1 << 20);
+/// # Ok::<(), flow_fabric::matcher::BuildError>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    cache_capacity: usize,
+    whole_path_capacity: usize,
+    expand_limit: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { cache_capacity: 64 << 20, whole_path_capacity: 8 << 20, expand_limit: 64 }
+    }
+}
+
+impl Config {
+    /// Makes the default configuration.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets how many bytes of tokens, classes, states and transitions one [`Matcher`] may keep, approximately.
+    ///
+    /// Answers never depend on it. When the memory is spent, what is known stays in use and everything new is computed
+    /// on the spot, at several hundred nanoseconds a token. Lower it where many threads hold a matcher each over short
+    /// inventories; raise it for checkpoints with millions of distinct tokens. Memory grows with what is seen: the
+    /// hundred thousand paths of a large mixture of experts need 1 to 10 MiB.
+    ///
+    /// Default: 64 MiB.
+    #[must_use]
+    pub fn cache_capacity(mut self, bytes: usize) -> Self {
+        self.cache_capacity = bytes;
+        self
+    }
+
+    /// Sets how many bytes the lazy DFA of the whole-path regexes may keep per [`Matcher`].
+    ///
+    /// When they are spent its states are thrown away and built anew. A capacity too small for the DFA to work at all
+    /// (some tens of KiB for a few regexes, more for many) is raised to the smallest that works. Costs nothing in
+    /// graphs without whole-path regexes.
+    ///
+    /// Default: 8 MiB.
+    #[must_use]
+    pub fn whole_path_capacity(mut self, bytes: usize) -> Self {
+        self.whole_path_capacity = bytes;
+        self
+    }
+
+    /// Sets up to how many words a token regex is replaced by the list of the words it matches.
+    ///
+    /// `query|key|value` has three words, `w[123]` three, `1[0-9]` ten; `[0-9]+` has no end of them. Listed regexes
+    /// cost one hash look-up for all together; the others must be run on each distinct token that they could match.
+    /// Raising it costs memory and compile time in proportion; 0 runs all regexes as regexes.
+    ///
+    /// Default: 64.
+    #[must_use]
+    pub fn expand_limit(mut self, words: usize) -> Self {
+        self.expand_limit = words;
+        self
+    }
+
+    /// Returns the bytes one matcher may keep.
+    #[must_use]
+    pub fn get_cache_capacity(&self) -> usize {
+        self.cache_capacity
+    }
+
+    /// Returns the bytes the DFA of the whole-path regexes may keep.
+    #[must_use]
+    pub fn get_whole_path_capacity(&self) -> usize {
+        self.whole_path_capacity
+    }
+
+    /// Returns the number of words up to which a regex is listed.
+    #[must_use]
+    pub fn get_expand_limit(&self) -> usize {
+        self.expand_limit
+    }
+}

@@ -1,0 +1,182 @@
+//! Regexes over whole paths: one lazy DFA over bytes for all of them, resumed where two paths begin alike.
+
+use std::collections::HashMap;
+
+use regex_automata::hybrid::LazyStateID;
+use regex_automata::hybrid::dfa::{self, DFA};
+use regex_automata::nfa::thompson::{self, WhichCaptures, pikevm};
+use regex_automata::util::start;
+use regex_automata::{Anchored, Input, MatchKind, PatternSet};
+
+use super::BuildError;
+use super::nfa::Mark;
+
+/// The whole-path regexes of all tables.
+#[derive(Debug)]
+pub(super) struct WholePaths {
+    dfa: DFA,
+    /// For paths on which the DFA gives up: a Unicode word boundary beside a character that is not ASCII.
+    fallback: pikevm::PikeVM,
+    /// Per regex, the rules it belongs to.
+    marks: Vec<Vec<Mark>>,
+}
+
+/// Collects regexes.
+#[derive(Debug, Default)]
+pub(super) struct WholePathsBuilder {
+    ids: HashMap<String, usize>,
+    texts: Vec<String>,
+    marks: Vec<Vec<Mark>>,
+}
+
+impl WholePathsBuilder {
+    /// Adds a regex, or a mark to a regex that is there already; `Err` is what the regex engine says.
+    pub(super) fn add(&mut self, text: &str, mark: Mark) -> Result<(), String> {
+        if let Some(id) = self.ids.get(text) {
+            self.marks[*id].push(mark);
+            return Ok(());
+        }
+        let anchored = format!(r"\A(?:{text})\z");
+        // On its own first, so that the error names the rule.
+        thompson::NFA::new(&anchored).map_err(|error| reason(&error))?;
+        self.ids.insert(text.to_owned(), self.texts.len());
+        self.texts.push(anchored);
+        self.marks.push(vec![mark]);
+        Ok(())
+    }
+
+    pub(super) fn finish(self, capacity: usize) -> Result<Option<WholePaths>, BuildError> {
+        if self.texts.is_empty() {
+            return Ok(None);
+        }
+        let build = || {
+            let nfa = thompson::NFA::compiler()
+                .configure(thompson::NFA::config().which_captures(WhichCaptures::None))
+                .build_many(&self.texts)
+                .map_err(|error| reason(&error))?;
+            let dfa = DFA::builder()
+                .configure(
+                    DFA::config()
+                        .match_kind(MatchKind::All)
+                        .unicode_word_boundary(true)
+                        .cache_capacity(capacity)
+                        .skip_cache_capacity_check(true),
+                )
+                .build_from_nfa(nfa.clone())
+                .map_err(|error| reason(&error))?;
+            let fallback = pikevm::PikeVM::builder()
+                .configure(pikevm::Config::new().match_kind(MatchKind::All))
+                .build_from_nfa(nfa)
+                .map_err(|error| reason(&error))?;
+            Ok((dfa, fallback))
+        };
+        let (dfa, fallback) = build().map_err(BuildError::WholePaths)?;
+        Ok(Some(WholePaths { dfa, fallback, marks: self.marks }))
+    }
+}
+
+/// The message of an error and of what caused it.
+fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
+}
+
+impl WholePaths {
+    /// The rules that a regex belongs to.
+    pub(super) fn marks(&self, regex: usize) -> &[Mark] {
+        &self.marks[regex]
+    }
+
+    pub(super) fn walk(&self) -> WholeWalk {
+        WholeWalk {
+            cache: self.dfa.create_cache(),
+            cleared: 0,
+            checkpoints: Vec::new(),
+            fallback: None,
+            matched: Vec::new(),
+        }
+    }
+}
+
+/// The state of one matcher's walks through the DFA.
+#[derive(Debug)]
+pub(super) struct WholeWalk {
+    cache: dfa::Cache,
+    /// How often the cache had been cleared when the checkpoints were made; clearing voids them.
+    cleared: usize,
+    /// The state after every [`STRIDE`] bytes of the path walked last.
+    checkpoints: Vec<LazyStateID>,
+    fallback: Option<(pikevm::Cache, PatternSet)>,
+    /// The regexes that match the path walked last, in order.
+    matched: Vec<u32>,
+}
+
+const STRIDE: usize = 8;
+
+impl WholeWalk {
+    /// Finds the regexes that match `path`. The path walked last must begin with the same `common` bytes.
+    pub(super) fn walk(&mut self, whole: &WholePaths, path: &str, common: usize) {
+        self.matched.clear();
+        match self.last_state(whole, path.as_bytes(), common) {
+            Some(last) => {
+                if last.is_match() {
+                    for index in 0..whole.dfa.match_len(&self.cache, last) {
+                        self.matched.push(whole.dfa.match_pattern(&self.cache, last, index).as_u32());
+                    }
+                }
+            }
+            None => {
+                let (cache, set) = self.fallback.get_or_insert_with(|| {
+                    (whole.fallback.create_cache(), PatternSet::new(whole.fallback.pattern_len()))
+                });
+                set.clear();
+                whole.fallback.which_overlapping_matches(cache, &Input::new(path).anchored(Anchored::Yes), set);
+                self.matched.extend(set.iter().map(|id| id.as_u32()));
+            }
+        }
+        self.matched.sort_unstable();
+    }
+
+    /// The regexes that match the path walked last, in order.
+    pub(super) fn matched(&self) -> &[u32] {
+        &self.matched
+    }
+
+    /// The DFA's state at the end of the path; `None` when it gives up.
+    fn last_state(&mut self, whole: &WholePaths, path: &[u8], common: usize) -> Option<LazyStateID> {
+        if self.cleared != self.cache.clear_count() {
+            self.cleared = self.cache.clear_count();
+            self.checkpoints.clear();
+        }
+        self.checkpoints.truncate(common / STRIDE + 1);
+        let mut at = self.checkpoints.len().saturating_sub(1) * STRIDE;
+        let mut state = match self.checkpoints.last() {
+            Some(state) => *state,
+            None => {
+                let config = start::Config::new().anchored(Anchored::Yes);
+                let state = whole.dfa.start_state(&mut self.cache, &config).ok()?;
+                self.checkpoints.push(state);
+                state
+            }
+        };
+        while let Some(byte) = path.get(at) {
+            state = whole.dfa.next_state(&mut self.cache, state, *byte).ok()?;
+            if state.is_quit() {
+                return None;
+            }
+            if state.is_dead() {
+                return Some(state);
+            }
+            at += 1;
+            if at.is_multiple_of(STRIDE) {
+                self.checkpoints.push(state);
+            }
+        }
+        whole.dfa.next_eoi_state(&mut self.cache, state).ok()
+    }
+}
