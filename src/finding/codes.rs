@@ -83,6 +83,90 @@ codes! {
         why "Ranges are checked where the value is written, not where it would fail."
         bad "[partition]\nindivisible = \"truncate\""
         good "[partition]\nindivisible = \"pad\""
+
+    REGEX_SYNTAX "FF201" "regex-syntax" Error
+        what "A regex that is not well formed."
+        why "No engine reads it, so the rule has no meaning."
+        bad "tokens = [\"(query|key\", \"w\"]"
+        good "tokens = [\"query|key\", \"w\"]"
+
+    LOOK_AROUND "FF202" "look-around" Error
+        what "A look-ahead or look-behind in a regex."
+        why "Only backtracking engines read it, and their time grows without bound; exceptions have a key of their own."
+        bad "regex = '(?!lm_head).*weight'"
+        good "regex = '.*weight'\nexcept = [\"lm_head.**\"]"
+
+    BACK_REFERENCE "FF203" "back-reference" Error
+        what "A regex that refers to what one of its groups matched."
+        why "Only backtracking engines read it; a path never needs it, as the alternatives are few."
+        bad "regex = '(up|down)_proj\\.\\1'"
+        good "regex = 'up_proj\\.up|down_proj\\.down'"
+
+    POSSESSIVE "FF204" "possessive-repeat" Error
+        what "A possessive repeat (`a++`) or an atomic group (`(?>...)`)."
+        why "Python 3.11 reads the first as possessive, Rust as a repeat of a repeat: they match different names."
+        bad "tokens = [\"layer_[0-9]++\"]"
+        good "tokens = [\"layer_[0-9]+\"]"
+
+    REGEX_REPEAT "FF205" "regex-repeat" Error
+        what "A repeat that Python and Rust do not both read: `a**`, `x{,3}`, a bare `{`, a repeated anchor."
+        why "One engine refuses it or takes it as text, so the rule would mean another thing after an export."
+        bad "tokens = [\"expert_[0-9]{,2}\"]"
+        good "tokens = [\"expert_[0-9]{0,2}\"]"
+
+    INLINE_FLAGS "FF206" "inline-flags" Error
+        what "Flags inside a regex, such as `(?i)` or `(?s:...)`."
+        why "Python and Rust scope them differently, and letter case folds differently beyond ASCII."
+        bad "tokens = [\"(?i)weight\"]"
+        good "tokens = [\"[Ww]eight\"]"
+
+    REGEX_CLASS "FF207" "regex-class" Error
+        what "A character class with a set operation, a nested class, a POSIX class or a backspace."
+        why "`[a&&b]`, `[[:alpha:]]` and `[a[b]` compile in Python and in Rust, with different meanings."
+        bad "tokens = [\"[[:alpha:]]+\"]"
+        good "tokens = [\"[A-Za-z]+\"]"
+
+    REGEX_ESCAPE "FF208" "regex-escape" Error
+        what "An escape that Python and Rust do not share: `\\z`, `\\<`, `\\p{..}`, `\\b{..}`, octal and braced code points, `\\B`."
+        why "One engine refuses it or reads something else."
+        bad "tokens = ['\\p{L}+']"
+        good "tokens = ['[A-Za-z]+']"
+
+    REGEX_GROUP "FF209" "regex-group" Error
+        what "A kind of group that Python and Rust do not share: `(?<name>`, comments, conditionals."
+        why "One engine refuses it or reads something else."
+        bad "regex = 'layer_(?<n>\\d+)'"
+        good "regex = 'layer_(?P<n>\\d+)'"
+
+    MISPLACED_ANCHOR "FF210" "misplaced-anchor" Error
+        what "`^`, `\\A` or `$` away from the ends of a regex."
+        why "Patterns are always anchored at both ends, so an anchor elsewhere can never hold."
+        bad "regex = 'model$\\.weight'"
+        good "regex = 'model\\.weight'"
+
+    SEPARATOR_IN_TOKEN "FF211" "separator-in-token" Error
+        what "A token regex that matches only text with a separator in it."
+        why "Paths are cut at separators, so no token ever matches."
+        bad "tokens = [\"moe/linear\", \"w\"]"
+        good "tokens = [\"moe\", \"linear\", \"w\"]"
+
+    GLOB_SYNTAX "FF212" "glob-syntax" Error
+        what "A glob that is not well formed, or whose parts do not fit its tokens."
+        why "`**` is a whole token, classes stay within one, brackets and braces close: anything else is read differently by every tool."
+        bad "glob = \"model**.weight\""
+        good "glob = \"model.**.weight\""
+
+    EMPTY_PATTERN "FF213" "empty-pattern" Error
+        what "A pattern without text."
+        why "It would match the empty path only, which no weight has."
+        bad "glob = \"\""
+        good "glob = \"**\""
+
+    PATTERN_TOO_LARGE "FF214" "pattern-too-large" Error
+        what "A pattern that is too long, too deep or stands for too much."
+        why "Patterns are compiled to automata; the limits keep those small whatever the policy holds."
+        bad "tokens = [\"[a-z]{9999}\"]"
+        good "tokens = [\"[a-z]+\"]"
 }
 
 #[cfg(test)]

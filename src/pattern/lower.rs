@@ -7,7 +7,8 @@ pub enum TokenKind {
     Any,
     /// This text.
     Literal(String),
-    /// This regex (policy dialect, already checked), which must match the whole token.
+    /// This regex, which must match the whole token. It is plain Rust regex that needs no flags (`.` is written
+    /// `(?s:.)`, `\w` as its ASCII set) and may be a bare alternation: compile `^(?:...)$`.
     Regex(String),
 }
 
@@ -41,6 +42,6 @@ pub struct Sequence {
 pub struct Lowered {
     /// Alternatives.
     pub sequences: Vec<Sequence>,
-    /// A regex that cannot be cut at separators; anchored at both ends, over the literal text of the path.
+    /// A regex that cannot be cut at separators, over the literal text of the path; written as in [`TokenKind::Regex`].
     pub whole_path: Option<String>,
 }
