@@ -119,7 +119,11 @@ impl Dtype {
     #[must_use]
     pub fn bytes_for(self, elements: u64) -> Option<u64> {
         let (block_elements, block_bytes) = self.block();
-        if elements.is_multiple_of(block_elements) { (elements / block_elements).checked_mul(block_bytes) } else { None }
+        if elements.is_multiple_of(block_elements) {
+            (elements / block_elements).checked_mul(block_bytes)
+        } else {
+            None
+        }
     }
 
     /// Bits per element, scales inside the block included: 16 for bf16, 5 for `q4_1`.

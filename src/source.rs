@@ -125,6 +125,24 @@ impl Source {
         let column = self.text.get(start..offset).map_or(0, |head| head.chars().count()) + 1;
         LineColumn { line, column }
     }
+
+    /// How many lines there are; a text that ends with a newline has an empty last one.
+    #[must_use]
+    pub fn line_count(&self) -> usize {
+        self.line_starts.len()
+    }
+
+    /// The bytes of a line (counted from 1) without its line ending; empty past the last line.
+    #[must_use]
+    pub fn line_range(&self, line: usize) -> Range<usize> {
+        let start_of = |line: usize| {
+            line.checked_sub(1).and_then(|at| self.line_starts.get(at)).map_or(self.text.len(), |&start| start as usize)
+        };
+        let (start, next) = (start_of(line), start_of(line.saturating_add(1)));
+        let text = self.text.get(start..next).unwrap_or("");
+        let text = text.strip_suffix('\n').unwrap_or(text);
+        start..start + text.strip_suffix('\r').unwrap_or(text).len()
+    }
 }
 
 /// The texts that a run has read.
@@ -191,6 +209,17 @@ mod tests {
         assert_eq!(source.line_column(6), LineColumn { line: 2, column: 1 });
         assert_eq!(source.line_column(10), LineColumn { line: 2, column: 3 });
         assert_eq!(source.line_column(999), LineColumn { line: 3, column: 1 });
+    }
+
+    #[test]
+    fn lines_end_before_their_line_ending() {
+        let mut sources = Sources::default();
+        let id = sources.add("a.toml", "a = 1\r\n\nb\n");
+        let source = sources.get(id).unwrap();
+        let lines: Vec<&str> = (1..=source.line_count()).map(|line| &source.text[source.line_range(line)]).collect();
+        assert_eq!(lines, ["a = 1", "", "b", ""]);
+        assert_eq!(source.line_range(9), 10..10);
+        assert_eq!(source.line_range(0), 10..10);
     }
 
     #[test]
