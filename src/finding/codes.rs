@@ -167,6 +167,30 @@ codes! {
         why "Patterns are compiled to automata; the limits keep those small whatever the policy holds."
         bad "tokens = [\"[a-z]{9999}\"]"
         good "tokens = [\"[a-z]+\"]"
+
+    UNKNOWN_LINT "FF601" "unknown-lint" Error
+        what "A level is set for a finding that does not exist."
+        why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."
+        bad "[lints]\nunused-rules = \"deny\""
+        good "[lints]\nunused-rule = \"deny\""
+
+    NOT_A_LINT "FF602" "not-a-lint" Error
+        what "A level lowers a finding that is always an error."
+        why "Only warnings and infos can be allowed: a policy that is wrong does not become right by being quiet."
+        bad "[lints]\nunknown-key = \"warn\""
+        good "[lints]\nallow-silences-nothing = \"deny\""
+
+    ALLOW_WITHOUT_REASON "FF603" "allow-without-reason" Warning
+        what "An allow does not say why."
+        why "The next reader cannot tell a decision from an oversight, and nobody knows when the allow may go."
+        bad "[lints]\nallow-silences-nothing = \"allow\""
+        good "[lints]\nallow-silences-nothing = { level = \"allow\", reason = \"shared by three policies\" }"
+
+    ALLOW_SILENCES_NOTHING "FF604" "allow-silences-nothing" Warning
+        what "An allow silences nothing: what it allows was looked for and not found."
+        why "A stale allow hides the next finding of its kind, which nobody decided to accept."
+        bad "[lints]\nallow-without-reason = { level = \"allow\", reason = \"no allow here lacks one\" }"
+        good "[lints]"
 }
 
 #[cfg(test)]

@@ -1,20 +1,27 @@
 //! Findings: what can be said about a policy, a checkpoint or a run. Plain data; nothing here prints.
 
 mod codes;
+mod counts;
+pub mod levels;
+pub mod page;
+mod record;
+pub mod render;
 pub mod suggest;
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 #[doc(inline)]
 pub use codes::code;
 pub use codes::{ALL as CODES, Code, by_id_or_name};
+pub use counts::Counts;
+pub use record::{FORMAT, FORMAT_VERSION, FindingRecord, FindingsDocument, LocationRecord};
 
 use crate::source::{SourceId, Span};
 
 /// How serious a finding is; ordered from least to most.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Worth knowing; never changes the exit status.
