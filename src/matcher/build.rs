@@ -84,6 +84,7 @@ pub(super) fn compile(
         config,
         graph: builder.graph,
         tables: builder.entries,
+        predicate_of: builder.predicate_of,
         predicates: builder.predicates.finish(),
         nfa,
     })
@@ -94,7 +95,7 @@ struct Builder {
     /// The step below a node with this predicate (`None`: a gap), if one is there already.
     children: HashMap<(NodeIndex, Option<PredicateId>), NodeIndex>,
     predicates: PredicatesBuilder,
-    /// Per node: its predicate, if it consumes a token.
+    /// Per node: its predicate, if it takes a token.
     predicate_of: Vec<Option<PredicateId>>,
     whole: WholePathsBuilder,
     entries: Vec<TableEntry>,

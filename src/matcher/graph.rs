@@ -7,7 +7,7 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::build::{self, BuildError, Table};
 use super::cut::Cutter;
 use super::nfa::Nfa;
-use super::predicates::Predicates;
+use super::predicates::{PredicateId, Predicates};
 use super::whole::WholePaths;
 use super::{Config, Matcher, Mode, RuleIndex, TableId};
 use crate::pattern::{Separators, Step, TokenKind};
@@ -88,6 +88,8 @@ pub struct MatcherGraph {
     pub(super) config: Config,
     pub(super) graph: Graph,
     pub(super) tables: Vec<TableEntry>,
+    /// Per node: its predicate, if it takes a token.
+    pub(super) predicate_of: Vec<Option<PredicateId>>,
     pub(super) predicates: Predicates,
     pub(super) nfa: Nfa,
     pub(super) whole: Option<WholePaths>,

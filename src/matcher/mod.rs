@@ -68,6 +68,7 @@ mod build;
 mod classes;
 mod cut;
 mod dfa;
+mod explain;
 mod graph;
 mod hash;
 mod nfa;
@@ -77,6 +78,7 @@ mod verdicts;
 mod whole;
 
 pub use build::{BuildError, Rule, Table};
+pub use explain::{Explanation, NearMiss, RuleMatch, Vetoed, Wanted};
 pub use graph::{Edge, Graph, MatcherGraph, Node};
 pub use run::{Matcher, Matches};
 

@@ -17,6 +17,7 @@ pub(super) struct WholePaths {
     dfa: DFA,
     /// For paths on which the DFA gives up: a Unicode word boundary beside a character that is not ASCII.
     fallback: pikevm::PikeVM,
+    ids: HashMap<String, usize>,
     /// Per regex, the rules it belongs to.
     marks: Vec<Vec<Mark>>,
 }
@@ -71,8 +72,28 @@ impl WholePathsBuilder {
             Ok((dfa, fallback))
         };
         let (dfa, fallback) = build().map_err(BuildError::WholePaths)?;
-        Ok(Some(WholePaths { dfa, fallback, marks: self.marks }))
+        Ok(Some(WholePaths { dfa, fallback, ids: self.ids, marks: self.marks }))
     }
+}
+
+/// The byte of `path` at which it can no longer become a match of the regex `text`; `None` when it could go on.
+pub(super) fn stops_at(text: &str, path: &str) -> Option<usize> {
+    let dfa = DFA::builder()
+        .configure(DFA::config().unicode_word_boundary(true).skip_cache_capacity_check(true))
+        .build(&format!(r"\A(?:{text})\z"))
+        .ok()?;
+    let mut cache = dfa.create_cache();
+    let mut state = dfa.start_state(&mut cache, &start::Config::new().anchored(Anchored::Yes)).ok()?;
+    for (at, byte) in path.bytes().enumerate() {
+        state = dfa.next_state(&mut cache, state, byte).ok()?;
+        if state.is_dead() {
+            return Some(at);
+        }
+        if state.is_quit() {
+            return None;
+        }
+    }
+    None
 }
 
 /// The message of an error and of what caused it.
@@ -87,6 +108,11 @@ fn reason(error: &dyn std::error::Error) -> String {
 }
 
 impl WholePaths {
+    /// Finds a regex by its text.
+    pub(super) fn regex(&self, text: &str) -> Option<u32> {
+        self.ids.get(text).and_then(|id| u32::try_from(*id).ok())
+    }
+
     /// The rules that a regex belongs to.
     pub(super) fn marks(&self, regex: usize) -> &[Mark] {
         &self.marks[regex]

@@ -1,6 +1,7 @@
 //! The matcher against a slow, obvious reference, on random policies and on real inventories.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod explain;
 mod naive;
 mod parity;
 mod properties;

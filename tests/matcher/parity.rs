@@ -75,6 +75,8 @@ fn differences(patterns: &[Lowered], oracle: &[Value]) -> Vec<Vec<String>> {
         };
         let matches = matcher.resolve_tokens(&tokens);
         same &= indices(matches.candidates(first)) == winner && indices(matches.candidates(all)) == expected;
+        let explanation = graph.explain_tokens(first, &tokens);
+        same &= explanation.matches.iter().map(|rule| rule.rule.index() as u64).eq(expected);
         if !same {
             differences.push(tokens);
         }

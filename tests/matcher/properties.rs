@@ -1,6 +1,6 @@
 //! Random tables and paths over a small alphabet, so that matches, vetoes and shared prefixes are common.
 
-use flow_fabric::matcher::{Config, MatcherGraph, Mode, Rule, Table};
+use flow_fabric::matcher::{Config, Explanation, MatcherGraph, Mode, Rule, Table, Wanted};
 use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -139,6 +139,11 @@ proptest! {
                 .map(|table| matches.candidates(table).iter().map(|rule| rule.index()).collect())
                 .collect();
             prop_assert_eq!(answers, naive::resolve(&tables, &path), "{:?}", text);
+            for (id, table) in graph.tables().zip(&tables) {
+                let explanation =
+                    if *as_tokens { graph.explain_tokens(id, &tokens) } else { graph.explain(id, text) };
+                check(&explanation, table, &path)?;
+            }
         }
     }
 
@@ -149,6 +154,36 @@ proptest! {
         let text = |graph: &MatcherGraph| format!("{:?}", graph.graph());
         prop_assert_eq!(text(&build()), text(&build()));
     }
+}
+
+/// Every rule is in one of the three lists, and says there what the reference says of its patterns.
+fn check(explanation: &Explanation, table: &Table<'_>, path: &naive::Path) -> Result<(), TestCaseError> {
+    let (mut matches, mut vetoed, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, rule) in table.rules.iter().enumerate() {
+        let excepts = rule.excepts.iter().enumerate().filter(|(_, except)| naive::is_match(except, path));
+        let excepts: Vec<usize> = excepts.map(|(position, _)| position).collect();
+        match (naive::is_match(rule.pattern, path), excepts.is_empty()) {
+            (true, true) => matches.push(index),
+            (true, false) => vetoed.push((index, excepts)),
+            (false, _) => others.push(index),
+        }
+    }
+    prop_assert_eq!(explanation.matches.iter().map(|rule| rule.rule.index()).collect::<Vec<_>>(), matches);
+    let found = explanation.vetoed.iter().map(|rule| (rule.rule.index(), rule.excepts.clone()));
+    prop_assert_eq!(found.collect::<Vec<_>>(), vetoed);
+    let mut found: Vec<usize> = explanation.near_misses.iter().map(|near| near.rule.index()).collect();
+    found.sort_unstable();
+    prop_assert_eq!(found, others);
+    for near in &explanation.near_misses {
+        match (&near.found, explanation.tokens.get(near.at)) {
+            (Some(found), Some(token)) => prop_assert!(found.ends_with(token.as_str()), "{:?}", near),
+            (found, token) => prop_assert_eq!(found.as_ref(), token),
+        }
+        let complete = near.missing() == 0;
+        let open_ended = near.wanted.iter().all(|wanted| !matches!(wanted, Wanted::Token(_)));
+        prop_assert_eq!(complete, open_ended, "{:?}", near);
+    }
+    Ok(())
 }
 
 #[test]
