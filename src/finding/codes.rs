@@ -168,6 +168,48 @@ codes! {
         bad "tokens = [\"[a-z]{9999}\"]"
         good "tokens = [\"[a-z]+\"]"
 
+    RENAME_COLLISION "FF480" "rename-collision" Error
+        what "Two stored weights get the same path by renaming."
+        why "Plans are keyed by path; with one of two weights lost, the plan would be wrong without a word. The weights concerned keep their stored paths."
+        bad "[loader]\nrename = [{ regex = 'model\\.layers\\.\\d+\\.(.*)', to = 'layers.$1' }]"
+        good "[loader]\nrename = [{ regex = 'model\\.layers\\.(\\d+)\\.(.*)', to = 'layers.$1.$2' }]"
+
+    GROUP_COLLISION "FF481" "group-collision" Error
+        what "A stored tensor has the path of a weight that other tensors make up."
+        why "`p/weight` with `p/scales` is the weight `p`; a tensor `p` beside them makes two of it. The parts stay weights of their own."
+        bad "tensors `p`, `p/weight` (i8) and `p/scales`"
+        good "[loader]\nexclude = [{ path = \"p\" }]"
+
+    ORPHAN_COMPANION "FF482" "orphan-companion" Warning
+        what "A tensor named like the scales of a quantized weight has no weight."
+        why "The weight may be in a missing shard, excluded, or named in a way that no layout knows; rules would see the scales as a weight."
+        bad "tensor `layers.0.w.weight_scale_inv` without `layers.0.w.weight`"
+        good "tensors `layers.0.w.weight` (f8_e4m3) and `layers.0.w.weight_scale_inv`"
+
+    COMPANION_MISMATCH "FF483" "companion-mismatch" Warning
+        what "Tensors named like a quantized weight and its scales do not fit each other."
+        why "Names alone do not make a layout: with other shapes or dtypes, decoding would be wrong. They stay weights of their own."
+        bad "`p/weight` i8 [6144, 1024] with `p/scales` bf16 [5, 1024]"
+        good "`p/weight` i8 [6144, 1024] with `p/scales` bf16 [8, 1024]"
+
+    UNKNOWN_PACKING "FF484" "unknown-packing" Error
+        what "The bits per code of a packed weight cannot be told from headers."
+        why "A row of 512 words is 4096 four-bit codes or 2048 eight-bit ones; without `quantization_config` in the config.json beside the weights, the logical shape would be a guess."
+        bad "`w.weight_packed` i32 [4096, 512] alone in a directory"
+        good "the same with config.json: {\"quantization_config\": {\"config_groups\": {\"group_0\": {\"targets\": [\"Linear\"], \"weights\": {\"num_bits\": 4, \"group_size\": 128}}}}}"
+
+    UNKNOWN_SHAPE "FF485" "unknown-shape" Error
+        what "The logical shape of a weight is in bytes that cannot be read here."
+        why "bitsandbytes flattens its 4-bit weights and keeps the shape in the bytes of `quant_state`; a list has no bytes. The parts stay weights of their own."
+        bad "a JSONL list with `w.weight` u8 [8388608, 1] and `w.weight.quant_state.bitsandbytes__nf4`"
+        good "the safetensors file itself"
+
+    TIE_MISMATCH "FF486" "tie-mismatch" Error
+        what "Weights that are said to be one have different shapes or stored forms."
+        why "Tied weights are counted and written once; that is wrong for two different tensors. They stay apart."
+        bad "[[tie]]\npaths = [\"model.embed_tokens.weight\", \"model.norm.weight\"]"
+        good "[[tie]]\npaths = [\"model.embed_tokens.weight\", \"lm_head.weight\"]"
+
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."
         why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."
@@ -191,6 +233,144 @@ codes! {
         why "A stale allow hides the next finding of its kind, which nobody decided to accept."
         bad "[lints]\nallow-without-reason = { level = \"allow\", reason = \"no allow here lacks one\" }"
         good "[lints]"
+
+    HEADER_LENGTH "FF701" "header-length" Error
+        what "The header length at the start of a safetensors file cannot be right."
+        why "The length is checked against the file and a cap of 100,000,000 before anything is read or allocated."
+        bad "a file of 1000 bytes whose first 8 bytes say 2000"
+        good "a complete file"
+
+    MALFORMED_HEADER "FF702" "malformed-header" Error
+        what "The header of a safetensors file is not the JSON that the format prescribes."
+        why "UTF-8, an object from the first byte, nothing but spaces after it: readers that are more lenient than others see other tensors in the same file."
+        bad " {\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
+        good "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
+
+    HEADER_FIELD "FF703" "header-field" Error
+        what "A header entry lacks a field, repeats one, has an unknown one, or one of the wrong type."
+        why "Each of these is read differently by different readers; a plan made from one reading would be wrong for another."
+        bad "{\"w\":{\"dtype\":\"F32\",\"shape\":[1.0],\"data_offsets\":[0,4]}}"
+        good "{\"w\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
+
+    DUPLICATE_TENSOR "FF704" "duplicate-tensor" Error
+        what "A tensor name stands twice: in one header, after unescaping, or in two files of a checkpoint."
+        why "Some readers take the first, some the last; weights could be swapped in front of one reader and not of another."
+        bad "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"\\u0061\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}"
+        good "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]},\"b\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}"
+
+    TENSOR_NAME "FF705" "tensor-name" Error
+        what "A tensor name is empty, longer than 4096 bytes, or holds a control character."
+        why "Such names break reports and terminals and are not made by any framework."
+        bad "{\"w\\u0000\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}"
+        good "{\"w\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}"
+
+    UNKNOWN_DTYPE "FF706" "unknown-dtype" Error
+        what "A tensor has a dtype that this version does not know."
+        why "Its size cannot be checked and its values cannot be read, so the tensor is left out of the inventory."
+        bad "{\"w\":{\"dtype\":\"bf16\",\"shape\":[1],\"data_offsets\":[0,2]}}"
+        good "{\"w\":{\"dtype\":\"BF16\",\"shape\":[1],\"data_offsets\":[0,2]}}"
+
+    TENSOR_SIZE "FF707" "tensor-size" Error
+        what "The bytes a tensor has are not those that its dtype and shape take."
+        why "A reader that trusts the one and allocates by the other reads or writes out of bounds."
+        bad "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}"
+        good "{\"w\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}"
+
+    SIZE_OVERFLOW "FF708" "size-overflow" Error
+        what "A tensor's dimensions multiply beyond 64 bits."
+        why "A product that wraps round passes for a small size; this is how readers of model files have been exploited."
+        bad "{\"w\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,0]}}"
+        good "{\"w\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]}}"
+
+    TENSOR_OVERLAP "FF709" "tensor-overlap" Error
+        what "Two tensors of a file share bytes."
+        why "The format forbids it; writing one tensor in place would change the other."
+        bad "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[1,3]}}"
+        good "{\"a\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[0,2]},\"b\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[2,4]}}"
+
+    TENSOR_GAP "FF710" "tensor-gap" Error
+        what "Bytes between two tensors, or before the first, belong to none."
+        why "The format forbids it: a hole can carry anything, a second file included."
+        bad "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[1,2]}}"
+        good "{\"a\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}"
+
+    FILE_LENGTH "FF711" "file-length" Error
+        what "The last tensor does not end where the file ends."
+        why "The file was cut short, or something was appended to it."
+        bad "a download that stopped"
+        good "the complete file"
+
+    TOO_LARGE "FF712" "too-large" Error
+        what "A header goes beyond a limit: 1,000,000 tensors, 64 dimensions, lines of 1 MiB."
+        why "No model comes near these limits; files that do are made to exhaust memory."
+        bad "a shape of 10,000 dimensions"
+        good "a shape of 4 dimensions"
+
+    NOT_A_FILE "FF713" "not-a-file" Error
+        what "A file of the checkpoint is a directory, a FIFO or a device."
+        why "Reading a FIFO waits forever, reading a device never ends."
+        bad "mkfifo model.safetensors"
+        good "a regular file, or a link to one"
+
+    UNREADABLE_FILE "FF714" "unreadable-file" Error
+        what "A file of the checkpoint cannot be read."
+        why "Its tensors are missing from the inventory."
+        bad "chmod 000 model-00002-of-00004.safetensors"
+        good "chmod 644 model-00002-of-00004.safetensors"
+
+    FILE_CHANGED "FF715" "file-changed" Error
+        what "A file changed while its header was read."
+        why "Header and data may belong to different versions of the file."
+        bad "reading a checkpoint that training is still writing"
+        good "reading it when it is complete"
+
+    MALFORMED_INDEX "FF716" "malformed-index" Error
+        what "A `*.safetensors.index.json` is not what the format prescribes."
+        why "It says which shard holds which tensor; without it the shards cannot be trusted to be all."
+        bad "{\"weight_map\": {\"w\": 1}}"
+        good "{\"weight_map\": {\"w\": \"model-00001-of-00001.safetensors\"}}"
+
+    INDEX_PATH "FF717" "index-path" Error
+        what "An index maps a tensor to something that is not a plain file name."
+        why "An index comes with the download; a path in it could make the loader read any file of the machine."
+        bad "{\"weight_map\": {\"w\": \"../../etc/passwd\"}}"
+        good "{\"weight_map\": {\"w\": \"model-00001-of-00001.safetensors\"}}"
+
+    MISSING_SHARD "FF718" "missing-shard" Error
+        what "Shards that the index names are absent."
+        why "The inventory is incomplete; a plan of it says nothing about the missing weights."
+        bad "a directory with the index and the first of four shards"
+        good "a directory with all four"
+
+    MISSING_TENSOR "FF719" "missing-tensor" Error
+        what "The index maps a tensor to a shard that does not hold it."
+        why "The index and the shards come from different versions of the model, or a shard was swapped."
+        bad "{\"weight_map\": {\"lm_head.weight\": \"model-00001-of-00002.safetensors\"}} where only the second shard has it"
+        good "an index that is written together with its shards"
+
+    UNINDEXED_TENSOR "FF720" "unindexed-tensor" Warning
+        what "A shard holds tensors that the index does not name."
+        why "Readers that follow the index never see them; readers that follow the files do."
+        bad "a shard with `model.norm.weight` and an index without it"
+        good "an index that names every tensor"
+
+    INDEX_TOTAL_SIZE "FF721" "index-total-size" Info
+        what "`metadata.total_size` of an index is not the bytes of its tensors."
+        why "Writers differ in what they count, so it decides nothing; progress displays of other tools rely on it."
+        bad "{\"metadata\": {\"total_size\": 1}, \"weight_map\": {}}"
+        good "{\"metadata\": {\"total_size\": 0}, \"weight_map\": {}}"
+
+    MALFORMED_LIST "FF722" "malformed-list" Error
+        what "A line of a JSONL list is not a tensor."
+        why "The tensor it would name is missing from the inventory."
+        bad "{\"name\": \"w\", \"dtype\": \"BF16\"}"
+        good "{\"name\": \"w\", \"dtype\": \"BF16\", \"shape\": [4096, 4096]}"
+
+    MALFORMED_CONFIG "FF723" "malformed-config" Warning
+        what "The config.json beside the weights cannot be read."
+        why "Ties and the quantization it would tell are not known."
+        bad "{\"tie_word_embeddings\": true"
+        good "{\"tie_word_embeddings\": true}"
 }
 
 #[cfg(test)]

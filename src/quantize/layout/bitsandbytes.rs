@@ -70,7 +70,7 @@ fn nf4(scheme: &Scheme, weight: &Checked<'_>, block: u64) -> Result<Encoded, Ref
         components,
         group: Some(block),
         unit: vec![None; weight.rank()],
-        stored: StoredFormat::Bnb4Bit,
+        stored: StoredFormat::BnbNf4,
         elements: weight.elements,
     })
 }

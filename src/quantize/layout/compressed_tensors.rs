@@ -70,7 +70,7 @@ pub(super) fn companions(scheme: &Scheme, weight: &Checked<'_>) -> Result<Encode
             encoded(components, None, [1, 1], StoredFormat::IntQuantized)
         }
         (Format::Int8 | Format::Int4, granularity) => {
-            let per_word = if scheme.format == Format::Int4 { INT4_PER_WORD } else { INT8_PER_WORD };
+            let (per_word, bits) = if scheme.format == Format::Int4 { (INT4_PER_WORD, 4) } else { (INT8_PER_WORD, 8) };
             let (group, groups) = match granularity {
                 Granularity::Group(size) => (Some(*size), weight.divided_by(*size)?),
                 _ => (None, 1),
@@ -78,7 +78,7 @@ pub(super) fn companions(scheme: &Scheme, weight: &Checked<'_>) -> Result<Encode
             let components = packed(weight, [rows, columns], per_word, groups, scale_dtype, scheme.symmetric);
             let row_unit = if scheme.symmetric { 1 } else { per_word };
             let column_unit = common_multiple(group.unwrap_or(1), per_word);
-            encoded(components, group, [row_unit, column_unit], StoredFormat::PackQuantized)
+            encoded(components, group, [row_unit, column_unit], StoredFormat::PackQuantized { bits })
         }
         (Format::Nvfp4, _) => {
             let groups = weight.divided_by(16)?;

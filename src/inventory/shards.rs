@@ -1,0 +1,202 @@
+//! Putting a checkpoint together from its files.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::file::OpenFile;
+use super::index::Index;
+use super::safetensors::{self, Header};
+use super::trouble::{Report, Trouble, quoted};
+use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, StoredTensor};
+use crate::Dtype;
+use crate::finding::{Finding, code};
+
+/// Largest tensor that is read because it holds a layout's shape.
+const MAX_CONTENT: u64 = 4096;
+
+/// A checkpoint in the making.
+pub(super) struct Shards {
+    pub(super) checkpoint: Checkpoint,
+    pub(super) findings: Vec<Finding>,
+    names: HashSet<String>,
+}
+
+/// Which tensors of a shard to take: those an index maps to it, or all.
+enum Take<'a> {
+    All,
+    Indexed { here: &'a HashSet<&'a str>, all: &'a HashSet<&'a str> },
+}
+
+impl Shards {
+    pub(super) fn new(name: impl Into<Arc<str>>, container: Container) -> Self {
+        Self { checkpoint: Checkpoint::empty(name, container), findings: Vec::new(), names: HashSet::new() }
+    }
+
+    pub(super) fn finish(self) -> (Checkpoint, Vec<Finding>) {
+        (self.checkpoint, self.findings)
+    }
+
+    /// Adds a safetensors file.
+    pub(super) fn add(&mut self, path: &Path) {
+        self.add_taking(path, &Take::All);
+    }
+
+    /// Adds a safetensors file that is not on disk.
+    pub(super) fn add_reader(&mut self, reader: &mut (impl Read + Seek), length: u64, name: &str) {
+        let shown: Arc<str> = name.into();
+        if let Some(header) = safetensors::read(reader, length, &shown, &mut self.findings) {
+            let file = CheckpointFile {
+                path: shown,
+                location: None,
+                size: Some(length),
+                stamp: None,
+                metadata: header.metadata.clone(),
+            };
+            self.take(header, file, &Take::All, reader);
+        }
+    }
+
+    /// Adds the shards of an index that lies in `directory`; `report` is about the index itself.
+    pub(super) fn add_indexed(&mut self, directory: &Path, index: &Index, report: &mut Report) {
+        let total: usize = index.shards.values().map(Vec::len).sum();
+        let all: HashSet<&str> = index.shards.values().flatten().map(|(name, _)| name.as_str()).collect();
+        let (mut absent, mut absent_tensors, mut refused) = (Vec::new(), 0, false);
+        for (shard, mapped) in &index.shards {
+            let path = directory.join(shard);
+            if is_absent(&path) {
+                absent.push(shard);
+                absent_tensors += mapped.len();
+                continue;
+            }
+            let here: HashSet<&str> = mapped.iter().map(|(name, _)| name.as_str()).collect();
+            let Some(held) = self.add_taking(&path, &Take::Indexed { here: &here, all: &all }) else {
+                refused = true;
+                continue;
+            };
+            for (name, at) in mapped.iter().filter(|(name, _)| !held.contains(name)) {
+                let message = format!("tensor {} is not in {}", quoted(name), quoted(shard));
+                report.push(Trouble::new(&code::MISSING_TENSOR, *at, message));
+            }
+        }
+        if !absent.is_empty() {
+            let message = format!(
+                "{} of {} shards are absent, with {absent_tensors} of {total} tensors",
+                absent.len(),
+                index.shards.len()
+            );
+            let first: Vec<String> = absent.iter().take(5).map(|shard| quoted(shard)).collect();
+            let more = absent.len().saturating_sub(first.len());
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            report.push(
+                Trouble::anywhere(&code::MISSING_SHARD, message)
+                    .help(format!("the inventory holds the present shards only; absent: {}{more}", first.join(", "))),
+            );
+        } else if !refused && let Some(claimed) = index.total_size {
+            let held = self.checkpoint.tensors.iter().fold(0_u64, |sum, t| sum.saturating_add(t.bytes.length));
+            if held != claimed {
+                let message = format!("`total_size` says {claimed} bytes, the tensors take {held}");
+                report.push(Trouble::anywhere(&code::INDEX_TOTAL_SIZE, message));
+            }
+        }
+    }
+
+    /// Adds one file and returns the names it holds; `None` when it is refused.
+    fn add_taking(&mut self, path: &Path, take: &Take<'_>) -> Option<HashSet<String>> {
+        let shown: Arc<str> = path.display().to_string().into();
+        let mut open = match OpenFile::open(path) {
+            Ok(open) => open,
+            Err(trouble) => {
+                self.report_one(&shown, trouble);
+                return None;
+            }
+        };
+        let header = safetensors::read(&mut open.file, open.stamp.size, &shown, &mut self.findings)?;
+        let held = matches!(take, Take::Indexed { .. })
+            .then(|| header.tensors.iter().map(|tensor| tensor.name.clone()).collect())
+            .unwrap_or_default();
+        let file = CheckpointFile {
+            path: shown.clone(),
+            location: Some(path.into()),
+            size: Some(open.stamp.size),
+            stamp: Some(open.stamp),
+            metadata: header.metadata.clone(),
+        };
+        self.take(header, file, take, &mut open.file);
+        if let Err(trouble) = open.check_unchanged() {
+            self.report_one(&shown, trouble);
+        }
+        Some(held)
+    }
+
+    fn report_one(&mut self, path: &Arc<str>, trouble: Trouble) {
+        let mut report = Report::new(path);
+        report.push(trouble);
+        report.finish(&mut self.findings);
+    }
+
+    /// Takes over a header's tensors.
+    fn take(&mut self, header: Header, file: CheckpointFile, take: &Take<'_>, reader: &mut (impl Read + Seek)) {
+        let id = FileId(u32::try_from(self.checkpoint.files.len()).unwrap_or(u32::MAX));
+        let mut report = Report::new(&file.path);
+        self.checkpoint.files.push(file);
+        let mut unindexed = 0;
+        for tensor in header.tensors {
+            if let Take::Indexed { here, all } = take
+                && !here.contains(tensor.name.as_str())
+            {
+                if all.contains(tensor.name.as_str()) {
+                    let message =
+                        format!("tensor {} is in this shard too; the index names another", quoted(&tensor.name));
+                    report.push(Trouble::anywhere(&code::DUPLICATE_TENSOR, message).help("the indexed one is taken"));
+                    continue;
+                }
+                unindexed += 1;
+            }
+            if !self.names.insert(tensor.name.clone()) {
+                let message = format!("tensor {} is in an earlier file too", quoted(&tensor.name));
+                report.push(Trouble::anywhere(&code::DUPLICATE_TENSOR, message).help("the earlier one is taken"));
+                continue;
+            }
+            let bytes = ByteRange { file: Some(id), offset: Some(tensor.offset), length: tensor.length };
+            let tensor = StoredTensor { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes };
+            if holds_a_shape(&tensor) {
+                match read_content(reader, &tensor) {
+                    Ok(content) => drop(self.checkpoint.contents.insert(tensor.name.clone(), content)),
+                    Err(trouble) => report.push(trouble),
+                }
+            }
+            self.checkpoint.tensors.push(tensor);
+        }
+        if unindexed > 0 {
+            let message = format!("{unindexed} tensors of this shard are not in the index");
+            report.push(Trouble::anywhere(&code::UNINDEXED_TENSOR, message).help("they are in the inventory"));
+        }
+        report.finish(&mut self.findings);
+    }
+}
+
+/// Absent, or a link to what is absent.
+fn is_absent(path: &Path) -> bool {
+    fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+}
+
+/// bitsandbytes keeps a weight's logical shape in the bytes of a small tensor beside it.
+fn holds_a_shape(tensor: &StoredTensor) -> bool {
+    tensor.dtype == Dtype::U8
+        && (1..=MAX_CONTENT).contains(&tensor.bytes.length)
+        && tensor.name.contains(".quant_state.bitsandbytes__")
+}
+
+fn read_content(reader: &mut (impl Read + Seek), tensor: &StoredTensor) -> Result<Arc<[u8]>, Trouble> {
+    let offset = tensor.bytes.offset.unwrap_or(0);
+    let unreadable = |error: std::io::Error| {
+        Trouble::new(&code::UNREADABLE_FILE, offset, format!("cannot read tensor {}: {error}", quoted(&tensor.name)))
+    };
+    reader.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
+    let mut content = Vec::new();
+    reader.take(tensor.bytes.length.min(MAX_CONTENT)).read_to_end(&mut content).map_err(unreadable)?;
+    Ok(content.into())
+}

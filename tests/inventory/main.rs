@@ -1,0 +1,6 @@
+//! Inventories: readers, grouping, templates.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may unwrap as tests do")]
+
+mod group;
+mod support;
