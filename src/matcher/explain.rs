@@ -13,6 +13,7 @@ use petgraph::visit::EdgeRef;
 
 use super::graph::{Edge, Node};
 use super::predicates::{Place, PredicateId};
+use super::run::join;
 use super::whole;
 use super::{MatcherGraph, RuleIndex, TableId};
 use crate::pattern::{Step, TokenPredicate};
@@ -108,13 +109,12 @@ impl MatcherGraph {
     ///
     /// ```
     /// # use flow_fabric::matcher::{MatcherGraph, Mode, Rule, Table};
-    /// # use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
-    /// # let token = |text: &str| Step::Token(TokenPredicate { separator: None, kind: TokenKind::Regex(text.into()) });
-    /// # let steps = vec![Step::Gap, token("moe"), token("linear|linear_v"), token("w"), Step::Gap];
-    /// # let pattern = Lowered { sequences: vec![Sequence { steps }], whole_path: None };
-    /// # let rule = Rule { name: "moe-up", pattern: &pattern, excepts: vec![], conditional: false };
-    /// // tokens = ["moe", "linear|linear_v", "w"]
-    /// let graph = MatcherGraph::new(&[Table { name: "t", mode: Mode::First, rules: vec![rule] }], &Separators::default())?;
+    /// # use flow_fabric::pattern::{Pattern, PatternSpec, Separators};
+    /// let separators = Separators::default();
+    /// let tokens = ["moe", "linear|linear_v", "w"].map(str::to_owned).to_vec();
+    /// let pattern = Pattern::new(PatternSpec::Tokens(tokens), &separators).unwrap();
+    /// let rule = Rule { name: "moe-up", pattern: pattern.lowered(), excepts: vec![], conditional: false };
+    /// let graph = MatcherGraph::new(&[Table { name: "t", mode: Mode::First, rules: vec![rule] }], &separators)?;
     /// let explanation = graph.explain(graph.table("t").unwrap(), "decoder_layer_7/moe/linear_1/w");
     /// let near = &explanation.near_misses[0];
     /// assert_eq!((near.matched, near.resumed, near.steps), (1, 1, 3));
@@ -149,10 +149,9 @@ impl MatcherGraph {
     /// When `table` is of another graph.
     #[must_use]
     pub fn explain_tokens<S: AsRef<str>>(&self, table: TableId, tokens: &[S]) -> Explanation {
-        let tokens: Vec<String> = tokens.iter().map(|token| token.as_ref().to_owned()).collect();
-        let places: Vec<Place> = (0..tokens.len()).map(|index| Place::from(index > 0)).collect();
-        let path = tokens.join(self.separators.joiner().encode_utf8(&mut [0; 4]));
-        Walk::new(self, tokens, &places, &path).explain(table)
+        let mut path = String::new();
+        join(tokens, self.separators.joiner(), &mut path);
+        self.explain(table, &path)
     }
 }
 

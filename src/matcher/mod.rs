@@ -41,22 +41,15 @@
 //!
 //! ```
 //! use flow_fabric::matcher::{MatcherGraph, Mode, Rule, Table};
-//! use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
+//! use flow_fabric::pattern::{Pattern, PatternSpec, Separators};
 //!
-//! // tokens = ["moe", "linear|linear_1", "w"]: a window, that is, a gap at both ends.
-//! let token = |kind| Step::Token(TokenPredicate { separator: None, kind });
-//! let steps = vec![
-//!     Step::Gap,
-//!     token(TokenKind::Literal("moe".into())),
-//!     token(TokenKind::Regex("linear|linear_1".into())),
-//!     token(TokenKind::Literal("w".into())),
-//!     Step::Gap,
-//! ];
-//! let pattern = Lowered { sequences: vec![Sequence { steps }], whole_path: None };
-//! let rule = Rule { name: "moe-up", pattern: &pattern, excepts: vec![], conditional: false };
+//! let separators = Separators::default();
+//! let tokens = ["moe", "linear|linear_1", "w"].map(str::to_owned).to_vec();
+//! let pattern = Pattern::new(PatternSpec::Tokens(tokens), &separators).unwrap();
+//! let rule = Rule { name: "moe-up", pattern: pattern.lowered(), excepts: vec![], conditional: false };
 //! let table = Table { name: "partition", mode: Mode::First, rules: vec![rule] };
 //!
-//! let graph = MatcherGraph::new(&[table], &Separators::default())?;
+//! let graph = MatcherGraph::new(&[table], &separators)?;
 //! let partition = graph.table("partition").unwrap();
 //! let mut matcher = graph.matcher();
 //! assert_eq!(matcher.resolve("transformer/moe/linear/w").candidates(partition).len(), 1);

@@ -95,6 +95,37 @@ impl<'g> Matcher<'g> {
 
     /// Resolves a path, cut at the graph's separators.
     pub fn resolve(&mut self, path: &str) -> Matches<'_> {
+        let end = self.end(path);
+        self.matches(end)
+    }
+
+    /// Resolves a path that is given as tokens: the path that they give when joined by the graph's first separator. A
+    /// token that holds a separator is cut there, as Grok-1's own code cuts its keys.
+    ///
+    /// ```
+    /// # use flow_fabric::matcher::{MatcherGraph, Mode, Rule, Table};
+    /// # use flow_fabric::pattern::{Pattern, PatternSpec, Separators};
+    /// let separators = Separators::default();
+    /// let pattern = Pattern::new(PatternSpec::Path(vec!["moe/linear/w".into()]), &separators).unwrap();
+    /// let rule = Rule { name: "up", pattern: pattern.lowered(), excepts: vec![], conditional: false };
+    /// let graph = MatcherGraph::new(&[Table { name: "t", mode: Mode::First, rules: vec![rule] }], &separators)?;
+    /// let table = graph.table("t").unwrap();
+    /// let mut matcher = graph.matcher();
+    /// assert_eq!(matcher.resolve_tokens(&["moe", "linear", "w"]).candidates(table).len(), 1);
+    /// assert_eq!(matcher.resolve_tokens(&["moe", "linear/w"]).candidates(table).len(), 1);
+    /// # Ok::<(), flow_fabric::matcher::BuildError>(())
+    /// ```
+    pub fn resolve_tokens<S: AsRef<str>>(&mut self, tokens: &[S]) -> Matches<'_> {
+        let mut joined = std::mem::take(&mut self.joined);
+        joined.clear();
+        join(tokens, self.graph.separators.joiner(), &mut joined);
+        let end = self.end(&joined);
+        self.joined = joined;
+        self.matches(end)
+    }
+
+    /// Walks a path to its end.
+    fn end(&mut self, path: &str) -> End {
         let common = common_prefix(&self.previous, path.as_bytes());
         let end = self.walk(path, common);
         self.previous.truncate(common);
@@ -102,45 +133,7 @@ impl<'g> Matcher<'g> {
         if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
             walk.walk(whole, path, common);
         }
-        self.matches(end)
-    }
-
-    /// Resolves a path that is given as tokens, which may contain anything, separators included. Regexes and exact
-    /// paths see the tokens joined by the graph's first separator.
-    ///
-    /// ```
-    /// # use flow_fabric::matcher::{MatcherGraph, Mode, Rule, Table};
-    /// # use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
-    /// let token = |text: &str| Step::Token(TokenPredicate { separator: None, kind: TokenKind::Literal(text.into()) });
-    /// let pattern = Lowered { sequences: vec![Sequence { steps: vec![token("a/b"), token("c")] }], whole_path: None };
-    /// let rule = Rule { name: "odd", pattern: &pattern, excepts: vec![], conditional: false };
-    /// let graph = MatcherGraph::new(&[Table { name: "t", mode: Mode::First, rules: vec![rule] }], &Separators::default())?;
-    /// let table = graph.table("t").unwrap();
-    /// let mut matcher = graph.matcher();
-    /// assert_eq!(matcher.resolve_tokens(&["a/b", "c"]).candidates(table).len(), 1);
-    /// assert_eq!(matcher.resolve("a/b/c").candidates(table).len(), 0);
-    /// # Ok::<(), flow_fabric::matcher::BuildError>(())
-    /// ```
-    pub fn resolve_tokens<S: AsRef<str>>(&mut self, tokens: &[S]) -> Matches<'_> {
-        // Nothing is in common with a path that was cut, and the next path has nothing in common with this one.
-        self.previous.clear();
-        self.steps.truncate(1);
-        let joiner = Place::from(self.graph.predicates.by_place);
-        let mut end = End::Set(Dfa::START);
-        for (index, token) in tokens.iter().enumerate() {
-            end = self.advance(end, token.as_ref(), if index == 0 { 0 } else { joiner });
-        }
-        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
-            self.joined.clear();
-            for (index, token) in tokens.iter().enumerate() {
-                if index > 0 {
-                    self.joined.push(self.graph.separators.joiner());
-                }
-                self.joined.push_str(token.as_ref());
-            }
-            walk.walk(whole, &self.joined, 0);
-        }
-        self.matches(end)
+        end
     }
 
     /// Walks from the last token that begins within the `common` bytes to the end of the path.
@@ -232,6 +225,16 @@ impl<'g> Matcher<'g> {
 
     fn has_room(&self) -> bool {
         self.classes.memory() + self.dfa.memory() + self.verdicts.memory() < self.graph.config.get_cache_capacity()
+    }
+}
+
+/// Appends the path that `tokens` stand for.
+pub(super) fn join<S: AsRef<str>>(tokens: &[S], joiner: char, path: &mut String) {
+    for (index, token) in tokens.iter().enumerate() {
+        if index > 0 {
+            path.push(joiner);
+        }
+        path.push_str(token.as_ref());
     }
 }
 

@@ -1,16 +1,21 @@
 //! What people read when a rule did not match.
 
 use flow_fabric::matcher::{Explanation, MatcherGraph, Mode, Rule, Table};
-use flow_fabric::pattern::{Lowered, Separators, Sequence, Step, TokenKind, TokenPredicate};
+use flow_fabric::pattern::{Lowered, PatternSpec, Separators, Sequence, Step, TokenKind, TokenPredicate};
 
-use crate::{regex, window};
+use crate::pattern;
 
 fn literal(text: &str) -> Step {
     Step::Token(TokenPredicate { separator: None, kind: TokenKind::Literal(text.to_owned()) })
 }
 
 fn tokens(list: &[&str]) -> Lowered {
-    window(&list.iter().map(|token| (*token).to_owned()).collect::<Vec<_>>())
+    let list = list.iter().map(|token| (*token).to_owned()).collect();
+    pattern(PatternSpec::Tokens(list), &Separators::default()).lowered().clone()
+}
+
+fn regex(text: &str) -> Step {
+    Step::Token(TokenPredicate { separator: None, kind: TokenKind::Regex(text.to_owned()) })
 }
 
 fn sequence(steps: Vec<Step>) -> Lowered {

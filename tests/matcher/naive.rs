@@ -3,7 +3,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 
-use flow_fabric::matcher::{Mode, Table};
 use flow_fabric::pattern::{Lowered, Separators, Step, TokenKind};
 use regex::Regex;
 
@@ -25,35 +24,9 @@ impl Path {
         }
         Self { text: text.to_owned(), tokens }
     }
-
-    pub(crate) fn of_tokens(tokens: &[String], separators: &Separators) -> Self {
-        let joiner = separators.joiner();
-        let separator = |index| (index > 0).then_some(joiner);
-        Self {
-            text: tokens.join(&joiner.to_string()),
-            tokens: tokens.iter().enumerate().map(|(i, token)| (separator(i), token.clone())).collect(),
-        }
-    }
 }
 
-/// The answers of all tables.
-pub(crate) fn resolve(tables: &[Table<'_>], path: &Path) -> Vec<Vec<usize>> {
-    tables.iter().map(|table| candidates(table, path)).collect()
-}
-
-fn candidates(table: &Table<'_>, path: &Path) -> Vec<usize> {
-    let mut candidates = Vec::new();
-    for (index, rule) in table.rules.iter().enumerate() {
-        if is_match(rule.pattern, path) && !rule.excepts.iter().any(|except| is_match(except, path)) {
-            candidates.push(index);
-            if table.mode == Mode::First && !rule.conditional {
-                break;
-            }
-        }
-    }
-    candidates
-}
-
+/// Whether a pattern matches, from first principles.
 pub(crate) fn is_match(pattern: &Lowered, path: &Path) -> bool {
     pattern.sequences.iter().any(|sequence| covers(&sequence.steps, &path.tokens))
         || pattern.whole_path.as_ref().is_some_and(|text| regex_matches(text, &path.text))
