@@ -3,12 +3,15 @@
 //! A policy is TOML. Compiled to a matcher graph and laid over a checkpoint's inventory, it gives a plan: for every
 //! weight how it is sharded over a device mesh, how it is quantized and how it is loaded, each with the deciding rule.
 
+#[cfg(feature = "cli")]
+pub mod cli;
 mod dtype;
 pub mod finding;
 pub mod inventory;
 pub mod matcher;
 pub mod pattern;
 pub mod quantize;
+pub mod schema;
 pub mod source;
 
 pub use dtype::{Dtype, UnknownDtype};

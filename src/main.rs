@@ -1,3 +1,5 @@
 //! The `flow-fabric` command.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    flow_fabric::cli::main()
+}

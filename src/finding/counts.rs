@@ -7,9 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Finding, Severity};
 
-/// Findings by severity.
-///
-/// Displays as people say it, naming only what there is:
+/// Findings by severity; displayed as people say it, naming only what there is.
 ///
 /// ```
 /// use flow_fabric::finding::Counts;

@@ -1,0 +1,143 @@
+//! The streams of a run, and what is known about where they go.
+
+use std::io::{self, IsTerminal as _, Write};
+
+use super::{ColorChoice, Stop};
+use crate::finding::render::FIXED_WIDTH;
+
+/// Beyond this, lines are hard to read however wide the terminal is.
+const MOST_COLUMNS: usize = 120;
+
+/// Standard input, output and error of a run.
+///
+/// Data goes to `stdout`, narration to `stderr`. Off a terminal the text is the same, without colour, at a fixed width.
+#[derive(Debug)]
+pub struct Ui {
+    stdout: Stream,
+    stderr: Stream,
+    quiet: bool,
+}
+
+#[derive(Debug)]
+struct Stream {
+    sink: Sink,
+    /// What `--color auto` means here.
+    takes_color: bool,
+    color: bool,
+    /// Columns of the terminal, if it is one.
+    columns: Option<usize>,
+}
+
+#[derive(Debug)]
+enum Sink {
+    Stdout(io::BufWriter<io::Stdout>),
+    Stderr(io::Stderr),
+    Memory(Vec<u8>),
+}
+
+/// What a run on [`Ui::captured`] has printed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Captured {
+    /// The data.
+    pub stdout: String,
+    /// The narration and the failures.
+    pub stderr: String,
+}
+
+impl Ui {
+    /// The streams of this process.
+    #[must_use]
+    pub fn stdio() -> Self {
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        let takes_color = |choice: anstream::ColorChoice| choice != anstream::ColorChoice::Never;
+        Self {
+            stdout: Stream {
+                takes_color: takes_color(anstream::AutoStream::choice(&stdout)),
+                color: false,
+                columns: stdout.is_terminal().then(|| columns(terminal_size::terminal_size_of(&stdout))).flatten(),
+                sink: Sink::Stdout(io::BufWriter::new(stdout)),
+            },
+            stderr: Stream {
+                takes_color: takes_color(anstream::AutoStream::choice(&stderr)),
+                color: false,
+                columns: stderr.is_terminal().then(|| columns(terminal_size::terminal_size_of(&stderr))).flatten(),
+                sink: Sink::Stderr(stderr),
+            },
+            quiet: false,
+        }
+    }
+
+    /// Streams in memory that are no terminals.
+    #[must_use]
+    pub fn captured() -> Self {
+        let memory = || Stream { sink: Sink::Memory(Vec::new()), takes_color: false, color: false, columns: None };
+        Self { stdout: memory(), stderr: memory(), quiet: false }
+    }
+
+    /// What was printed on streams in memory; empty for those of the process.
+    #[must_use]
+    pub fn into_captured(self) -> Captured {
+        let text = |stream: Stream| match stream.sink {
+            Sink::Memory(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            Sink::Stdout(_) | Sink::Stderr(_) => String::new(),
+        };
+        Captured { stdout: text(self.stdout), stderr: text(self.stderr) }
+    }
+
+    pub(super) fn set_color(&mut self, choice: ColorChoice) {
+        for stream in [&mut self.stdout, &mut self.stderr] {
+            stream.color = match choice {
+                ColorChoice::Auto => stream.takes_color,
+                ColorChoice::Always => true,
+                ColorChoice::Never => false,
+            };
+        }
+    }
+
+    pub(super) fn set_quiet(&mut self, quiet: bool) {
+        self.quiet = quiet;
+    }
+
+    /// Whether data may carry colour.
+    pub(super) fn color(&self) -> bool {
+        self.stdout.color
+    }
+
+    /// Whether failures may carry colour.
+    pub(super) fn error_color(&self) -> bool {
+        self.stderr.color
+    }
+
+    /// Columns for data.
+    pub(super) fn width(&self) -> usize {
+        self.stdout.columns.map_or(FIXED_WIDTH, |columns| columns.min(MOST_COLUMNS))
+    }
+
+    /// Prints data.
+    pub(super) fn print(&mut self, text: &str) -> Result<(), Stop> {
+        self.stdout.sink.writer().write_all(text.as_bytes()).map_err(|error| Stop::output(&error))
+    }
+
+    /// Prints what keeps the job from being done. Where that cannot be printed, nothing can.
+    pub(super) fn complain(&mut self, text: &str) {
+        let _ = self.stderr.sink.writer().write_all(text.as_bytes());
+    }
+
+    pub(super) fn flush(&mut self) -> Result<(), Stop> {
+        self.stdout.sink.writer().flush().map_err(|error| Stop::output(&error))
+    }
+}
+
+impl Sink {
+    fn writer(&mut self) -> &mut dyn Write {
+        match self {
+            Sink::Stdout(stdout) => stdout,
+            Sink::Stderr(stderr) => stderr,
+            Sink::Memory(bytes) => bytes,
+        }
+    }
+}
+
+fn columns(size: Option<(terminal_size::Width, terminal_size::Height)>) -> Option<usize> {
+    size.map(|(terminal_size::Width(columns), _)| usize::from(columns)).filter(|columns| *columns > 0)
+}

@@ -1,0 +1,61 @@
+//! The JSON Schemas of what other programs read of us and write for us.
+//!
+//! They are derived from the types that do the reading and writing. The copies in `schemas/` are compared with these by
+//! a test; draft-07 is what the editors' TOML servers understand.
+
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde_json::Value;
+
+use crate::finding::FindingsDocument;
+
+/// A schema and its name.
+#[derive(Debug)]
+pub struct SchemaDocument {
+    /// What `flow-fabric schema NAME` calls it; the file is `schemas/NAME.schema.json`.
+    pub name: &'static str,
+    /// What it describes, for a list.
+    pub about: &'static str,
+    build: fn(SchemaGenerator) -> Schema,
+}
+
+/// Every schema, by name.
+pub static ALL: &[SchemaDocument] = &[SchemaDocument {
+    name: "findings",
+    about: "findings, as `--format json` prints them",
+    build: root::<FindingsDocument>,
+}];
+
+/// Finds a schema.
+#[must_use]
+pub fn by_name(name: &str) -> Option<&'static SchemaDocument> {
+    ALL.iter().find(|document| document.name == name)
+}
+
+impl SchemaDocument {
+    /// The schema itself.
+    #[must_use]
+    pub fn schema(&self) -> Schema {
+        (self.build)(SchemaSettings::draft07().with_transform(RecursiveTransform(without_examples)).into_generator())
+    }
+
+    /// The text of its file, ending with a newline.
+    #[must_use]
+    pub fn text(&self) -> String {
+        format!("{:#}\n", self.schema().to_value())
+    }
+}
+
+/// Descriptions come from Rust documentation; its examples are of no use to who writes TOML or reads JSON.
+fn without_examples(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description")
+        && let Some(at) = description.find("\n\n```")
+    {
+        description.truncate(at);
+    }
+}
+
+fn root<T: JsonSchema>(generator: SchemaGenerator) -> Schema {
+    generator.into_root_schema_for::<T>()
+}

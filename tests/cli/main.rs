@@ -1,0 +1,50 @@
+//! The command line as people meet it: exit status, standard output, standard error.
+//!
+//! The binary runs in the root of the repository, so that every path it prints is relative. Snapshots are in
+//! `tests/cli/snapshots/`; `INSTA_UPDATE=always cargo test --test cli` rewrites them.
+
+#![cfg(feature = "cli")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
+
+mod frame;
+mod rule;
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+/// The binary with an environment that says nothing about terminals.
+fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flow-fabric"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    for variable in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS", "CI", "TERM"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Runs a command line, cut at spaces, and writes down what came of it.
+fn flow_fabric(line: &str) -> String {
+    flow_fabric_reading(line, "")
+}
+
+/// The same with something on standard input.
+fn flow_fabric_reading(line: &str, stdin: &str) -> String {
+    let mut child = command()
+        .args(line.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // A verb that does not read its input closes it; that is no failure of the test.
+    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    let mut transcript = format!("$ flow-fabric {line}\nexit status {}\n", output.status.code().unwrap());
+    for (title, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+        let text = String::from_utf8(bytes).unwrap();
+        if !text.is_empty() {
+            transcript.push_str(&format!("-- {title}\n{text}"));
+        }
+    }
+    transcript
+}
