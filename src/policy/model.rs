@@ -1,0 +1,516 @@
+//! The typed policy: validated, all `extends` merged, every field with its place.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use crate::Dtype;
+use crate::finding::Severity;
+use crate::mesh::{Mesh, PartitionSpec, SpecEntry};
+use crate::pattern::{Pattern, Separators};
+use crate::source::{Span, Spanned};
+
+/// A rule of one table: which weights, and what is decided for them.
+#[derive(Debug, Clone)]
+pub struct Rule<D> {
+    /// Unique within its table.
+    pub name: Spanned<Arc<str>>,
+    /// Which paths.
+    pub pattern: Spanned<Pattern>,
+    /// Which of those not.
+    pub except: Vec<Spanned<Pattern>>,
+    /// Conditions on the weight.
+    pub when: Option<Spanned<When>>,
+    /// The decision.
+    pub decision: D,
+    /// Whether it comes from an extended policy.
+    pub inherited: bool,
+}
+
+/// Conditions on a weight's logical form; all that are set must hold.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct When {
+    /// Allowed ranks.
+    pub rank: Option<Vec<u64>>,
+    /// Allowed dtypes.
+    pub dtype: Option<Vec<Dtype>>,
+    /// Allowed stored formats, by name.
+    pub format: Option<Vec<String>>,
+    /// Exact sizes; `None` = any.
+    pub shape: Option<Vec<Option<u64>>>,
+    /// Least number of elements.
+    pub min_elements: Option<u64>,
+    /// Largest number of elements.
+    pub max_elements: Option<u64>,
+    /// Divisors of each dimension; `None` = any.
+    pub divisible_by: Option<Vec<Option<u64>>>,
+    /// Position of the layer.
+    pub layer: Option<WhenLayer>,
+}
+
+/// A condition on the position of a weight's layer; holds when any part holds.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct WhenLayer {
+    /// The first so many.
+    pub first: Option<LayerCount>,
+    /// The last so many.
+    pub last: Option<LayerCount>,
+    /// Every so many, from 0.
+    pub every: Option<u64>,
+    /// These.
+    pub among: Option<Vec<u64>>,
+    /// The token that numbers layers, `*` standing for the number.
+    pub of: Option<String>,
+}
+
+/// A number of layers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LayerCount {
+    /// So many.
+    Count(u64),
+    /// `numerator * n / denominator`, rounded down.
+    Fraction(u64, u64),
+}
+
+impl LayerCount {
+    /// The count among `n` layers.
+    #[must_use]
+    pub fn of(self, n: u64) -> u64 {
+        match self {
+            LayerCount::Count(count) => count.min(n),
+            LayerCount::Fraction(numerator, denominator) => {
+                let count = u128::from(numerator) * u128::from(n) / u128::from(denominator.max(1));
+                u64::try_from(count).unwrap_or(n).min(n)
+            }
+        }
+    }
+}
+
+/// What a partition rule decides.
+#[derive(Debug, Clone)]
+pub struct Sharding {
+    /// One entry per leading dimension.
+    pub spec: Vec<SpecDimension>,
+    /// Where the spec is written.
+    pub span: Span,
+    /// Whole weights on their owners.
+    pub place: Option<Spanned<Place>>,
+}
+
+impl Sharding {
+    /// The spec without units and places.
+    #[must_use]
+    pub fn partition_spec(&self) -> PartitionSpec {
+        PartitionSpec { entries: self.spec.iter().map(|dimension| dimension.entry.clone()).collect() }
+    }
+}
+
+/// One entry of a spec.
+#[derive(Debug, Clone)]
+pub struct SpecDimension {
+    /// The axes.
+    pub entry: SpecEntry,
+    /// Place of each axis name.
+    pub axis_spans: Vec<Span>,
+    /// Place of the entry.
+    pub span: Span,
+    /// The dimension is cut only at multiples of this many elements.
+    pub unit: u64,
+    /// Fewer units than devices: keep each on a group of neighbours.
+    pub fewer_replicate: bool,
+}
+
+/// Distribution of whole weights over an axis.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// The axis.
+    pub axis: Spanned<String>,
+    /// Finds the weight's number in its path (group 1).
+    pub index: Spanned<regex::Regex>,
+    /// How many numbers there are.
+    pub of: Spanned<u64>,
+}
+
+/// What a quantization rule decides.
+#[derive(Debug, Clone)]
+pub struct Quantizing {
+    /// The scheme's name; `None` = keep as stored.
+    pub scheme: Spanned<Option<Arc<str>>>,
+    /// The contracted dimension, counted from the end when negative; `None` = that of `[quantization]`.
+    pub contract: Option<Spanned<i64>>,
+    /// Quantizes sensitive weights too.
+    pub force: bool,
+}
+
+/// What a loader rule decides; `None` = that of `[loader]`.
+#[derive(Debug, Clone, Default)]
+pub struct Loading {
+    /// How bytes are read.
+    pub read: Option<Read>,
+    /// Where bytes pass through.
+    pub stage: Option<Stage>,
+    /// How bytes are verified.
+    pub verify: Option<Verify>,
+}
+
+macro_rules! words {
+    ($(#[$doc:meta])* $name:ident { $( $(#[$vdoc:meta])* $variant:ident = $word:literal ),* $(,)? } default $default:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, schemars::JsonSchema)]
+        pub enum $name {
+            $( $(#[$vdoc])* #[serde(rename = $word)] $variant, )*
+        }
+
+        impl $name {
+            /// The word in policies and plans.
+            #[must_use]
+            pub const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $word, )* }
+            }
+
+            /// Every value, in order.
+            pub const ALL: &'static [Self] = &[$( Self::$variant ),*];
+
+            pub(crate) fn from_word(word: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.name() == word)
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::$default
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.name())
+            }
+        }
+    };
+}
+
+words! {
+    /// How a weight's bytes are read.
+    Read {
+        /// Buffered or direct, per file, by what the page cache holds.
+        Auto = "auto",
+        /// Mapped.
+        Mmap = "mmap",
+        /// Buffered positioned reads.
+        Pread = "pread",
+        /// Direct reads around the page cache.
+        Direct = "direct",
+    } default Auto
+}
+words! {
+    /// Where a weight's bytes pass through.
+    Stage {
+        /// Straight to the destination.
+        None = "none",
+        /// Shared memory.
+        Shm = "shm",
+    } default None
+}
+words! {
+    /// How a weight's bytes are verified.
+    Verify {
+        /// Not at all.
+        None = "none",
+        /// XXH3 against the manifest.
+        Xxh3 = "xxh3",
+        /// BLAKE3 against the manifest.
+        Blake3 = "blake3",
+    } default None
+}
+words! {
+    /// What happens when an axis does not divide a dimension.
+    Indivisible {
+        /// A finding.
+        Error = "error",
+        /// The dimension is not split.
+        Replicate = "replicate",
+        /// Padded to the next multiple.
+        Pad = "pad",
+        /// The first devices get a full chunk, the last what is left.
+        Uneven = "uneven",
+    } default Error
+}
+words! {
+    /// The spec of companions.
+    CompanionSpec {
+        /// An axis only where the companion has the weight's dimension.
+        Derived = "derived",
+        /// The weight's own.
+        Same = "same",
+    } default Derived
+}
+words! {
+    /// Code format of a scheme.
+    Format {
+        /// 8-bit integers.
+        Int8 = "int8",
+        /// 4-bit integers.
+        Int4 = "int4",
+        /// FP8 E4M3.
+        Fp8E4m3 = "fp8_e4m3",
+        /// FP8 E5M2.
+        Fp8E5m2 = "fp8_e5m2",
+        /// 4-bit NormalFloat.
+        Nf4 = "nf4",
+        /// OCP MXFP4.
+        Mxfp4 = "mxfp4",
+        /// NVFP4.
+        Nvfp4 = "nvfp4",
+        /// GGML Q8_0.
+        Q80 = "q8_0",
+        /// GGML Q4_0.
+        Q40 = "q4_0",
+        /// GGML Q4_1.
+        Q41 = "q4_1",
+        /// GGML Q4_K.
+        Q4K = "q4_k",
+        /// GGML Q6_K.
+        Q6K = "q6_k",
+    } default Int8
+}
+words! {
+    /// Names, companions and scale rule of quantized weights.
+    Layout {
+        /// Grok-1 pairs.
+        Grok1 = "grok-1",
+        /// compressed-tensors.
+        CompressedTensors = "compressed-tensors",
+        /// DeepSeek fp8.
+        Deepseek = "deepseek",
+        /// bitsandbytes.
+        Bitsandbytes = "bitsandbytes",
+        /// GGUF.
+        Gguf = "gguf",
+    } default CompressedTensors
+}
+
+/// A level that `[lints]` gives to a finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LintLevel {
+    /// Finding name or code, as written.
+    pub name: Spanned<String>,
+    /// `None` = allow.
+    pub level: Option<Severity>,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What one scale covers, said against the contracted dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Granularity {
+    /// One scale.
+    Tensor,
+    /// One scale per index of every dimension but the contracted one.
+    Channel,
+    /// Runs of so many elements along the contracted dimension.
+    Group(u64),
+    /// Blocks over the last two dimensions: rows, columns.
+    Block(u64, u64),
+    /// As many groups as the axis has devices where the spec puts it on the contracted dimension, else one.
+    ShardGroup(String),
+}
+
+/// A quantization scheme.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scheme {
+    /// Code format.
+    pub format: Spanned<Format>,
+    /// What one scale covers; `None` = what the format fixes, or channel.
+    pub granularity: Option<Spanned<Granularity>>,
+    /// No zero point.
+    pub symmetric: bool,
+    /// Dtype of stored scales; `None` = that of the layout.
+    pub scale_dtype: Option<Spanned<Dtype>>,
+    /// Where the scheme is declared.
+    pub span: Span,
+}
+
+/// A new name for weights.
+#[derive(Debug, Clone)]
+pub struct Rename {
+    /// Over the whole path, anchored.
+    pub regex: Spanned<regex::Regex>,
+    /// Template in the `regex` crate's syntax.
+    pub to: Spanned<String>,
+}
+
+/// Settings of the partition table.
+#[derive(Debug, Clone, Default)]
+pub struct PartitionSettings {
+    /// Weights without a rule are replicated instead of being an error.
+    pub unmatched_replicate: bool,
+    /// Exact token that stands for one unsplit leading dimension.
+    pub stack_token: Option<String>,
+    /// What happens when an axis does not divide a dimension.
+    pub indivisible: Indivisible,
+    /// The spec of companions.
+    pub companion_spec: CompanionSpec,
+}
+
+/// Settings of the quantization table.
+#[derive(Debug, Clone)]
+pub struct QuantizationSettings {
+    /// Names, companions and scale rule.
+    pub layout: Option<Spanned<Layout>>,
+    /// The contracted dimension.
+    pub contract: i64,
+    /// Weights without a rule are an error instead of being kept.
+    pub unmatched_error: bool,
+}
+
+impl Default for QuantizationSettings {
+    fn default() -> Self {
+        Self { layout: None, contract: -1, unmatched_error: false }
+    }
+}
+
+/// Loader defaults and names.
+#[derive(Debug, Clone, Default)]
+pub struct LoaderSettings {
+    /// How bytes are read.
+    pub read: Read,
+    /// Where bytes pass through.
+    pub stage: Stage,
+    /// How bytes are verified.
+    pub verify: Verify,
+    /// New names, first match.
+    pub rename: Vec<Rename>,
+    /// Stored tensors left out.
+    pub exclude: Vec<Spanned<Pattern>>,
+}
+
+/// A sampler profile.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, schemars::JsonSchema)]
+pub struct SamplerProfile {
+    /// Divides logits; 0 means greedy.
+    pub temperature: f64,
+    /// Nucleus mass.
+    pub top_p: f64,
+    /// Seed of the draw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u64>,
+}
+
+/// A mixture-of-experts layer profile.
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
+pub struct MoeProfile {
+    /// The model whose layer this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<String>,
+    /// Number of experts.
+    pub experts: u64,
+    /// Experts per token.
+    pub top_k: u64,
+}
+
+/// What a slot adapter asks for by name.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Patterns of its weights.
+    pub tensors: Vec<Spanned<Pattern>>,
+    /// Name of its sampler.
+    pub sampler: Option<Spanned<String>>,
+    /// Name of its MoE profile.
+    pub moe: Option<Spanned<String>>,
+}
+
+/// An inline test.
+#[derive(Debug, Clone)]
+pub struct Expect {
+    /// The weight.
+    pub path: Spanned<String>,
+    /// Its spec.
+    pub spec: Option<Spanned<PartitionSpec>>,
+    /// Its scheme; inner `None` = keep.
+    pub scheme: Option<Spanned<Option<String>>>,
+    /// How it is read.
+    pub read: Option<Spanned<Read>>,
+    /// How it is staged.
+    pub stage: Option<Spanned<Stage>>,
+    /// How it is verified.
+    pub verify: Option<Spanned<Verify>>,
+    /// Deciding partition rule.
+    pub partition_rule: Option<Spanned<String>>,
+    /// Deciding quantization rule.
+    pub quantization_rule: Option<Spanned<String>>,
+    /// Deciding loader rule.
+    pub loader_rule: Option<Spanned<String>>,
+}
+
+/// Weights that no rule quantizes unless it is forced.
+#[derive(Debug, Clone)]
+pub struct Sensitive {
+    /// Their patterns.
+    pub patterns: Vec<Pattern>,
+    /// Weights of this rank or less.
+    pub max_rank: u64,
+}
+
+/// The mesh as declared.
+#[derive(Debug, Clone)]
+pub struct DeclaredMesh {
+    /// Axes and sizes.
+    pub mesh: Mesh,
+    /// Place of each axis' size.
+    pub size_spans: Vec<Span>,
+    /// Bytes of one device.
+    pub device_memory: Option<Spanned<u64>>,
+    /// Where it is declared.
+    pub span: Span,
+}
+
+/// A file of the policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its name for people.
+    pub name: String,
+    /// How many rules it holds.
+    pub rules: usize,
+}
+
+/// The typed, validated policy.
+#[derive(Debug, Clone)]
+pub struct PolicyBody {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Where paths are cut.
+    pub separators: Separators,
+    /// The declared mesh.
+    pub mesh: Option<DeclaredMesh>,
+    /// Settings of the partition table.
+    pub partition: PartitionSettings,
+    /// The partition table.
+    pub partition_rules: Vec<Rule<Sharding>>,
+    /// Schemes by name.
+    pub schemes: IndexMap<Arc<str>, Scheme>,
+    /// Settings of the quantization table.
+    pub quantization: QuantizationSettings,
+    /// The quantization table.
+    pub quantization_rules: Vec<Rule<Quantizing>>,
+    /// Loader defaults and names.
+    pub loader: LoaderSettings,
+    /// The loader table.
+    pub loader_rules: Vec<Rule<Loading>>,
+    /// Sampler profiles by name.
+    pub samplers: IndexMap<String, SamplerProfile>,
+    /// MoE profiles by name.
+    pub moes: IndexMap<String, MoeProfile>,
+    /// Slots by name.
+    pub slots: IndexMap<String, Slot>,
+    /// Inline tests.
+    pub expects: Vec<Expect>,
+    /// Finding levels.
+    pub lints: Vec<LintLevel>,
+    /// Weights that are not quantized by accident.
+    pub sensitive: Sensitive,
+    /// Layer numbers that do not count.
+    pub ignored_layers: Vec<u64>,
+    /// Groups of tied weights.
+    pub ties: Vec<Vec<Spanned<String>>>,
+}

@@ -1,0 +1,344 @@
+//! Settings: the mesh, schemes, table settings, lints, ties.
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+use super::rules::dtype;
+use super::view::View;
+use super::{Reader, Shared, default_sensitive};
+use crate::finding::{Finding, Severity, by_id_or_name, code};
+use crate::mesh::{Mesh, MeshError};
+use crate::policy::language;
+use crate::policy::model::{
+    CompanionSpec, DeclaredMesh, Format, Granularity, Indivisible, Layout, LintLevel, LoaderSettings, PartitionSettings,
+    PolicyBody, QuantizationSettings, Read, Rename, Scheme, Sensitive, Stage, Verify,
+};
+use crate::policy::node::Value;
+use crate::source::{Span, Spanned};
+
+pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredMesh> {
+    let axes = view.strings("axes")?;
+    let shape = view.counts("shape")?;
+    let span = view.key_span("axes");
+    if axes.len() != shape.len() {
+        reader.push(
+            Finding::new(&code::BAD_MESH, format!("{} axes and {} sizes", axes.len(), shape.len()))
+                .at(span, "")
+                .at(view.key_span("shape"), "")
+                .help("`shape` has one size per axis, in the same order"),
+        );
+        return None;
+    }
+    for axis in &axes {
+        let usable = !axis.value.is_empty() && axis.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        if !usable || axis.value == "-" {
+            reader.push(
+                Finding::new(&code::BAD_MESH, format!("`{axis}` cannot name an axis"))
+                    .at(axis.span, "")
+                    .help("axis names are letters, digits, `_` and `-`; `-` alone means not split"),
+            );
+            return None;
+        }
+    }
+    let size_spans: Vec<Span> = view.items("shape").iter().map(|node| node.span).collect();
+    let device_memory = view.string("device_memory").and_then(|text| match bytes(&text.value) {
+        Some(bytes) => Some(Spanned::new(bytes, text.span)),
+        None => {
+            reader.push(
+                Finding::new(&code::BAD_VALUE, format!("`{text}` is not a size")).at(text.span, "").help("write `80GiB`, `512 MiB` or a number of bytes"),
+            );
+            None
+        }
+    });
+    match Mesh::new(axes.iter().map(|axis| axis.value.clone()).zip(shape)) {
+        Ok(mesh) => Some(DeclaredMesh { mesh, size_spans, device_memory, span }),
+        Err(error) => {
+            let finding = Finding::new(&code::BAD_MESH, error.to_string());
+            reader.push(match error {
+                MeshError::Repeated(name) => {
+                    let mut finding = finding;
+                    for axis in axes.iter().filter(|axis| axis.value == name) {
+                        finding = finding.at(axis.span, "");
+                    }
+                    finding.help("each axis needs a name of its own")
+                }
+                _ => finding.at(view.key_span("shape"), ""),
+            });
+            None
+        }
+    }
+}
+
+/// Bytes of a size such as `80GiB`, `1.5 GB` or `4096`.
+pub(crate) fn bytes(text: &str) -> Option<u64> {
+    const UNITS: &[(&str, u64)] = &[
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
+        ("B", 1),
+    ];
+    let text = text.trim();
+    let (number, unit) = UNITS
+        .iter()
+        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|number| (number.trim_end(), *unit)))
+        .unwrap_or((text, 1));
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(unit);
+    }
+    let (whole, fraction) = number.split_once('.')?;
+    let digits = fraction.bytes().all(|byte| byte.is_ascii_digit()) && (1..=9).contains(&fraction.len());
+    let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+    let fraction: u128 = if digits { fraction.parse().ok()? } else { return None };
+    let whole: u64 = whole.parse().ok()?;
+    u64::try_from((u128::from(whole) * scale + fraction) * u128::from(unit) / scale).ok()
+}
+
+pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shared, Scheme> {
+    let mut schemes = IndexMap::new();
+    for (name, node) in view.members("scheme") {
+        let Some(table) = node.as_table() else { continue };
+        if name.value == "keep" {
+            reader.push(
+                Finding::new(&code::BAD_VALUE, "a scheme cannot be named `keep`").at(name.span, "").help("`keep` means stored as it is; take another name"),
+            );
+            continue;
+        }
+        let view = View::new(&language::SCHEME, table, name.span);
+        let granularity = granularity(reader, &view);
+        let scale_dtype = view.string("scale_dtype").and_then(|name| {
+            let span = name.span;
+            dtype(reader, &name).map(|dtype| Spanned::new(dtype, span))
+        });
+        let Some(format) = view.word("format", Format::from_word) else { continue };
+        let scheme = Scheme {
+            format,
+            granularity,
+            symmetric: view.boolean("symmetric").unwrap_or(true),
+            scale_dtype,
+            span: name.span,
+        };
+        schemes.insert(Arc::from(name.value.as_str()), scheme);
+    }
+    schemes
+}
+
+fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Spanned<Granularity>> {
+    let node = view.node("granularity")?;
+    let value = match &node.value {
+        Value::String(word) if word == "tensor" => Granularity::Tensor,
+        Value::String(word) if word == "channel" => Granularity::Channel,
+        Value::Table(table) => {
+            let view = View::new(&language::GRANULARITY, table, node.span);
+            let group = view.count("group").map(|group| Granularity::Group(group.value));
+            let block = view.counts("block").and_then(|block| match block.as_slice() {
+                &[rows, columns] => Some(Granularity::Block(rows, columns)),
+                other => {
+                    reader.push(
+                        Finding::new(&code::BAD_VALUE, format!("a block has two sides, not {}", other.len()))
+                            .at(view.key_span("block"), "")
+                            .help("such as `[128, 128]`"),
+                    );
+                    None
+                }
+            });
+            let shard_group = view.string("shard_group").and_then(|axis| reader.axis(&axis).then_some(Granularity::ShardGroup(axis.value)));
+            if table.entries.len() != 1 {
+                reader.push(
+                    Finding::new(&code::BAD_VALUE, format!("a granularity with {} keys", table.entries.len()))
+                        .at(node.span, "")
+                        .help("give exactly one of `group`, `block`, `shard_group`"),
+                );
+                return None;
+            }
+            group.or(block).or(shard_group)?
+        }
+        _ => return None,
+    };
+    Some(Spanned::new(value, node.span))
+}
+
+pub(super) fn partition(view: &View<'_>) -> PartitionSettings {
+    let Some(view) = view.table("partition", &language::PARTITION) else { return PartitionSettings::default() };
+    PartitionSettings {
+        unmatched_replicate: view.string("unmatched").is_some_and(|word| word.value == "replicate"),
+        stack_token: view.string("stack_token").map(|token| token.value),
+        indivisible: view.word("indivisible", Indivisible::from_word).map(|word| word.value).unwrap_or_default(),
+        companion_spec: view.word("companion_spec", CompanionSpec::from_word).map(|word| word.value).unwrap_or_default(),
+    }
+}
+
+pub(super) fn quantization(view: &View<'_>) -> QuantizationSettings {
+    let default = QuantizationSettings::default();
+    let Some(view) = view.table("quantization", &language::QUANTIZATION) else { return default };
+    QuantizationSettings {
+        layout: view.word("layout", Layout::from_word),
+        contract: view.integer("contract").map_or(default.contract, |number| number.value),
+        unmatched_error: view.string("unmatched").is_some_and(|word| word.value == "error"),
+    }
+}
+
+/// A rule that quantizes needs a layout; said once, at the first such rule.
+pub(super) fn needed_layout(reader: &mut Reader<'_>, body: &PolicyBody) {
+    let quantizing = body.quantization_rules.iter().find(|rule| rule.decision.scheme.value.is_some());
+    if let (Some(rule), None) = (quantizing, &body.quantization.layout) {
+        reader.push(
+            Finding::new(&code::MISSING_KEY, "rules quantize, but `quantization` has no `layout`")
+                .at(rule.decision.scheme.span, "quantizes")
+                .help("the layout fixes names and companions: add `[quantization]` with `layout = \"grok-1\"`, `\"compressed-tensors\"`, `\"deepseek\"`, `\"bitsandbytes\"` or `\"gguf\"`"),
+        );
+    }
+}
+
+pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings {
+    let Some(view) = view.table("loader", &language::LOADER) else { return LoaderSettings::default() };
+    let mut rename = Vec::new();
+    for view in view.tables("rename", &language::RENAME) {
+        let (Some(from), Some(to)) = (view.string("regex"), view.string("to")) else { continue };
+        let Some(regex) = reader.regex(&from, true) else { continue };
+        if template(reader, &regex.value, &to) {
+            rename.push(Rename { regex, to });
+        }
+    }
+    LoaderSettings {
+        read: view.word("read", Read::from_word).map(|word| word.value).unwrap_or_default(),
+        stage: view.word("stage", Stage::from_word).map(|word| word.value).unwrap_or_default(),
+        verify: view.word("verify", Verify::from_word).map(|word| word.value).unwrap_or_default(),
+        rename,
+        exclude: reader.patterns(view.items("exclude")),
+    }
+}
+
+/// Checks that every group a template names exists: an absent one would silently be empty.
+fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>) -> bool {
+    let mut good = true;
+    let mut rest = to.value.as_str();
+    let mut offset = 0;
+    while let Some(at) = rest.find('$') {
+        let (after, start) = (rest.get(at + 1..).unwrap_or(""), offset + at);
+        let (name, length) = if let Some(braced) = after.strip_prefix('{') {
+            match braced.find('}') {
+                Some(end) => (braced.get(..end).unwrap_or(""), end + 2),
+                None => ("", 0),
+            }
+        } else if after.starts_with('$') {
+            ("0", 1)
+        } else {
+            let length = after.bytes().take_while(|byte| byte.is_ascii_alphanumeric() || *byte == b'_').count();
+            (after.get(..length).unwrap_or(""), length)
+        };
+        let exists = match name.parse::<usize>() {
+            Ok(number) => number < regex.captures_len(),
+            Err(_) => regex.capture_names().flatten().any(|group| group == name),
+        };
+        if !exists {
+            good = false;
+            let span = crate::policy::node::locate(reader.sources, to.span, start..start + 1 + length);
+            let message = if name.is_empty() { "`$` without a group".to_owned() } else { format!("the regex has no group `{name}`") };
+            reader.push(
+                Finding::new(&code::BAD_VALUE, message)
+                    .at(span, "")
+                    .help("`$1` or `${name}` is a group; put a name that text follows in braces, `${1}x`; `$$` is a dollar"),
+            );
+        }
+        offset = start + 1 + length;
+        rest = to.value.get(offset..).unwrap_or("");
+    }
+    good
+}
+
+pub(super) fn lints(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<LintLevel> {
+    let level_of = |word: &str| match word {
+        "allow" => None,
+        "warn" => Some(Severity::Warning),
+        _ => Some(Severity::Error),
+    };
+    let mut lints = Vec::new();
+    for (name, node) in view.members("lints") {
+        if by_id_or_name(&name.value).is_none() {
+            let known: Vec<&str> = crate::finding::CODES.iter().map(|code| code.name).collect();
+            let finding = Finding::new(&code::UNKNOWN_LINT, format!("no finding is called `{name}`")).at(name.span, "");
+            reader.push(match crate::finding::suggest::did_you_mean(&name.value, known) {
+                Some(guess) => finding.help(guess),
+                None => finding.help("`flow-fabric rule` lists all findings"),
+            });
+            continue;
+        }
+        let (level, reason) = match &node.value {
+            Value::String(word) => (level_of(word), None),
+            Value::Table(table) => {
+                let view = View::new(&language::LINT, table, node.span);
+                let Some(word) = view.string("level") else { continue };
+                (level_of(&word.value), view.string("reason").map(|reason| reason.value))
+            }
+            _ => continue,
+        };
+        lints.push(LintLevel { name: name.clone(), level, reason });
+    }
+    lints
+}
+
+pub(super) fn sensitive(reader: &mut Reader<'_>, view: &View<'_>) -> Sensitive {
+    let default = default_sensitive(&reader.separators);
+    let Some(view) = view.table("sensitive", &language::SENSITIVE) else { return default };
+    let patterns = match view.node("patterns") {
+        Some(_) => reader.patterns(view.items("patterns")).into_iter().map(|pattern| pattern.value).collect(),
+        None => default.patterns,
+    };
+    Sensitive { patterns, max_rank: view.count("max_rank").map_or(default.max_rank, |count| count.value) }
+}
+
+pub(super) fn ignored_layers(view: &View<'_>) -> Vec<u64> {
+    view.table("layers", &language::LAYERS).and_then(|view| view.counts("ignore")).unwrap_or_default()
+}
+
+pub(super) fn ties(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Vec<Spanned<String>>> {
+    let mut ties: Vec<Vec<Spanned<String>>> = Vec::new();
+    for view in view.tables("tie", &language::TIE) {
+        let Some(paths) = view.strings("paths") else { continue };
+        if paths.len() < 2 {
+            reader.push(
+                Finding::new(&code::BAD_VALUE, "a tie of fewer than two paths").at(view.key_span("paths"), "").help("name the weight and its aliases"),
+            );
+        }
+        for (index, path) in paths.iter().enumerate() {
+            let earlier = paths.iter().take(index).chain(ties.iter().flatten()).find(|other| other.value == path.value);
+            if let Some(other) = earlier {
+                reader.push(
+                    Finding::new(&code::BAD_VALUE, format!("`{path}` is tied twice")).at(path.span, "again here").at(other.span, "first here"),
+                );
+            }
+        }
+        ties.push(paths);
+    }
+    ties
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bytes;
+
+    #[test]
+    fn sizes_read_as_written() {
+        for (text, expected) in [
+            ("80GiB", Some(80 << 30)),
+            ("512 MiB", Some(512 << 20)),
+            ("1.5KiB", Some(1536)),
+            ("0.1 GB", Some(100_000_000)),
+            ("4096", Some(4096)),
+            ("7B", Some(7)),
+            ("GiB", None),
+            ("-1GiB", None),
+            ("80 gigs", None),
+            ("1.GiB", None),
+            ("99999999999TiB", None),
+        ] {
+            assert_eq!(bytes(text), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! A checked table, read key by key.
+
+use crate::policy::check;
+use crate::policy::language::Shape;
+use crate::policy::node::{Node, Table, Value};
+use crate::source::{Span, Spanned};
+
+/// A table and the shape it was checked against. Wrong types read as absent: they are reported already.
+#[derive(Clone, Copy)]
+pub(super) struct View<'a> {
+    shape: &'static Shape,
+    table: &'a Table,
+    pub(super) span: Span,
+}
+
+impl<'a> View<'a> {
+    pub(super) const fn new(shape: &'static Shape, table: &'a Table, span: Span) -> Self {
+        Self { shape, table, span }
+    }
+
+    pub(super) fn node(&self, key: &str) -> Option<&'a Node> {
+        debug_assert!(self.shape.fields.iter().any(|field| field.key == key), "`{key}` is not in {}", self.shape.title);
+        #[cfg(test)]
+        reads::record(self.shape.title, key);
+        self.table.get(key)
+    }
+
+    pub(super) fn string(&self, key: &str) -> Option<Spanned<String>> {
+        self.node(key)?.as_str().map(|text| text.map(str::to_owned))
+    }
+
+    pub(super) fn boolean(&self, key: &str) -> Option<bool> {
+        match self.node(key)?.value {
+            Value::Boolean(flag) => Some(flag),
+            _ => None,
+        }
+    }
+
+    pub(super) fn integer(&self, key: &str) -> Option<Spanned<i64>> {
+        let node = self.node(key)?;
+        match node.value {
+            Value::Integer(number) => Some(Spanned::new(number, node.span)),
+            _ => None,
+        }
+    }
+
+    /// A non-negative integer; the language's ranges keep others out.
+    pub(super) fn count(&self, key: &str) -> Option<Spanned<u64>> {
+        let number = self.integer(key)?;
+        Some(Spanned::new(u64::try_from(number.value).ok()?, number.span))
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        check::number(&self.node(key)?.value)
+    }
+
+    pub(super) fn items(&self, key: &str) -> &'a [Node] {
+        self.node(key).and_then(Node::as_array).unwrap_or_default()
+    }
+
+    pub(super) fn strings(&self, key: &str) -> Option<Vec<Spanned<String>>> {
+        let items = self.node(key)?.as_array()?;
+        Some(items.iter().filter_map(|node| node.as_str().map(|text| text.map(str::to_owned))).collect())
+    }
+
+    pub(super) fn string_or_strings(&self, key: &str) -> Option<Vec<Spanned<String>>> {
+        self.string(key).map(|text| vec![text]).or_else(|| self.strings(key))
+    }
+
+    pub(super) fn counts(&self, key: &str) -> Option<Vec<u64>> {
+        let items = self.node(key)?.as_array()?;
+        Some(
+            items
+                .iter()
+                .filter_map(|node| match node.value {
+                    Value::Integer(number) => u64::try_from(number).ok(),
+                    _ => None,
+                })
+                .collect(),
+        )
+    }
+
+    pub(super) fn count_or_counts(&self, key: &str) -> Option<Vec<u64>> {
+        self.count(key).map(|count| vec![count.value]).or_else(|| self.counts(key))
+    }
+
+    /// A list of sizes in which the word `*` stands for any.
+    pub(super) fn sizes(&self, key: &str) -> Option<Vec<Option<u64>>> {
+        let items = self.node(key)?.as_array()?;
+        Some(
+            items
+                .iter()
+                .map(|node| match node.value {
+                    Value::Integer(number) => u64::try_from(number).ok(),
+                    _ => None,
+                })
+                .collect(),
+        )
+    }
+
+    pub(super) fn table(&self, key: &str, shape: &'static Shape) -> Option<View<'a>> {
+        let node = self.node(key)?;
+        Some(View::new(shape, node.as_table()?, node.span))
+    }
+
+    /// The tables of an array of tables.
+    pub(super) fn tables(&self, key: &str, shape: &'static Shape) -> Vec<View<'a>> {
+        self.items(key)
+            .iter()
+            .filter_map(|node| node.as_table().map(|table| View::new(shape, table, node.span)))
+            .collect()
+    }
+
+    /// The members of a table of names that users choose.
+    pub(super) fn members(&self, key: &str) -> &'a [(Spanned<String>, Node)] {
+        self.node(key).and_then(Node::as_table).map_or(&[], |table| &table.entries)
+    }
+
+    /// A word of a closed set.
+    pub(super) fn word<T>(&self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Spanned<T>> {
+        let text = self.string(key)?;
+        Some(Spanned::new(parse(&text.value)?, text.span))
+    }
+
+    /// Whether the two are one table, by place.
+    pub(super) fn key_span(&self, key: &str) -> Span {
+        self.table.key(key).map_or(self.span, |name| name.span)
+    }
+}
+
+/// Which keys a test run has read, to prove that no key of the language is ignored.
+#[cfg(test)]
+pub(super) mod reads {
+    use std::cell::RefCell;
+    use std::collections::BTreeSet;
+
+    thread_local! {
+        static READ: RefCell<BTreeSet<(String, String)>> = const { RefCell::new(BTreeSet::new()) };
+    }
+
+    pub(super) fn record(shape: &str, key: &str) {
+        READ.with_borrow_mut(|read| read.insert((shape.to_owned(), key.to_owned())));
+    }
+
+    pub(in crate::policy) fn contains(shape: &str, key: &str) -> bool {
+        READ.with_borrow(|read| read.contains(&(shape.to_owned(), key.to_owned())))
+    }
+}
