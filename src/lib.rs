@@ -9,9 +9,15 @@ mod dtype;
 pub mod finding;
 pub mod inventory;
 pub mod matcher;
+pub mod mesh;
 pub mod pattern;
+pub mod plan;
+pub mod policy;
 pub mod quantize;
 pub mod schema;
 pub mod source;
 
 pub use dtype::{Dtype, UnknownDtype};
+pub use mesh::{Mesh, PartitionSpec};
+pub use plan::Plan;
+pub use policy::Policy;

@@ -12,6 +12,9 @@ use std::sync::Arc;
 pub struct SourceId(u32);
 
 impl SourceId {
+    /// The first text added: the root policy.
+    pub const ROOT: Self = Self(0);
+
     /// Position among the sources, in the order they were read (0 is the root file).
     #[must_use]
     pub const fn index(self) -> usize {

@@ -84,6 +84,108 @@ codes! {
         bad "[partition]\nindivisible = \"truncate\""
         good "[partition]\nindivisible = \"pad\""
 
+    PATTERN_FORMS "FF006" "pattern-forms" Error
+        what "A rule without a pattern, or with a pattern in more than one form."
+        why "A rule has exactly one pattern; two forms would have to be combined by a guess."
+        bad "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"a\"\nglob = \"**\"\nregex = \".*\"\nspec = []"
+        good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"a\"\nglob = \"**\"\nspec = []"
+
+    FILE_NOT_READ "FF007" "file-not-read" Error
+        what "A policy file that cannot be read."
+        why "A policy without one of its files is another policy."
+        bad "extends = [\"bsae.toml\"]"
+        good "extends = [\"base.toml\"]"
+
+    OUTSIDE_TREE "FF008" "outside-tree" Error
+        what "An `extends` that leaves the directory of the root policy."
+        why "A policy is reviewed as a tree; a file from elsewhere can change without a review. `--allow-outside` permits it."
+        bad "extends = [\"../../shared/base.toml\"]"
+        good "extends = [\"base.toml\"]"
+
+    EXTENDS_CYCLE "FF009" "extends-cycle" Error
+        what "Policies that extend each other."
+        why "Which rules come first would depend on where one starts."
+        bad "# a.toml\nextends = [\"b.toml\"]\n# b.toml\nextends = [\"a.toml\"]"
+        good "# a.toml and b.toml\nextends = [\"common.toml\"]"
+
+    BAD_MESH "FF010" "bad-mesh" Error
+        what "Axes and sizes that make no mesh."
+        why "Every spec is said against the mesh."
+        bad "[mesh]\naxes = [\"data\", \"model\"]\nshape = [8]"
+        good "[mesh]\naxes = [\"data\", \"model\"]\nshape = [1, 8]"
+
+    UNKNOWN_AXIS "FF101" "unknown-axis" Error
+        what "A spec names an axis that the mesh does not have."
+        why "The weight would silently not be split."
+        bad "[mesh]\naxes = [\"model\"]\nshape = [8]\n# and in a rule\nspec = [\"modle\"]"
+        good "[mesh]\naxes = [\"model\"]\nshape = [8]\n# and in a rule\nspec = [\"model\"]"
+
+    REPEATED_AXIS "FF102" "repeated-axis" Error
+        what "One axis is used twice in a spec."
+        why "A device has one coordinate on an axis; it cannot cut two dimensions, nor cut one and place the weight."
+        bad "spec = [\"model\", \"model\"]"
+        good "spec = [\"data\", \"model\"]"
+
+    UNKNOWN_SCHEME "FF103" "unknown-scheme" Error
+        what "A rule names a scheme that is not declared."
+        why "There is no default scheme; `keep` is the word for none."
+        bad "scheme = \"int8-chanel\""
+        good "scheme = \"int8-channel\""
+
+    DUPLICATE_RULE "FF104" "duplicate-rule" Error
+        what "Two rules of a table have one name."
+        why "Plans, snapshots and `explain` quote rules by name. An inherited rule is replaced with `override = true` only."
+        bad "# base.toml has a rule `mlp`\n[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"mlp\""
+        good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"mlp\"\noverride = true"
+
+    OVERRIDES_NOTHING "FF105" "overrides-nothing" Error
+        what "A rule says `override = true`, but no extended policy has a rule of that name."
+        why "The rule that was meant to be replaced still holds."
+        bad "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"mpl\"\noverride = true"
+        good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"mlp\"\noverride = true"
+
+    UNKNOWN_SAMPLER "FF106" "unknown-sampler" Error
+        what "A slot names a sampler that is not declared."
+        why "The slot's adapter would ask for nothing."
+        bad "[slot.slot07]\nsampler = \"respones\""
+        good "[slot.slot07]\nsampler = \"response\""
+
+    UNKNOWN_MOE "FF107" "unknown-moe" Error
+        what "A slot names a mixture-of-experts profile that is not declared."
+        why "The slot's adapter would ask for nothing."
+        bad "[slot.slot06]\nmoe = \"grok\""
+        good "[slot.slot06]\nmoe = \"grok-1\""
+
+    UNKNOWN_RULE "FF108" "unknown-rule" Error
+        what "An `expect` names a rule that its table does not have."
+        why "The test could never pass."
+        bad "rule = { partition = \"moe-upp\" }"
+        good "rule = { partition = \"moe-up\" }"
+
+    NO_SUCH_DTYPE "FF109" "no-such-dtype" Error
+        what "A dtype that does not exist."
+        why "A condition on it would never hold."
+        bad "when = { dtype = \"bfloat\" }"
+        good "when = { dtype = \"bf16\" }"
+
+    UNKNOWN_FORMAT "FF110" "unknown-format" Error
+        what "A stored format that does not exist."
+        why "A condition on it would never hold."
+        bad "when = { format = \"grok1\" }"
+        good "when = { format = \"grok-1\" }"
+
+    UNKNOWN_SLOT "FF111" "unknown-slot" Error
+        what "A slot is asked for that the policy does not declare."
+        why "There is nothing to answer."
+        bad "plan.slot(\"slot9\")"
+        good "plan.slot(\"slot09\")"
+
+    SCHEME_NOT_IN_LAYOUT "FF112" "scheme-not-in-layout" Error
+        what "A layout that cannot hold a scheme."
+        why "Layout and format together fix names, companions and arithmetic; no engine would read anything else."
+        bad "[scheme.small]\nformat = \"nf4\"\n[quantization]\nlayout = \"grok-1\""
+        good "[scheme.small]\nformat = \"nf4\"\n[quantization]\nlayout = \"bitsandbytes\""
+
     REGEX_SYNTAX "FF201" "regex-syntax" Error
         what "A regex that is not well formed."
         why "No engine reads it, so the rule has no meaning."
@@ -168,6 +270,102 @@ codes! {
         bad "tokens = [\"[a-z]{9999}\"]"
         good "tokens = [\"[a-z]+\"]"
 
+    EMPTY_TABLE "FF303" "empty-table" Warning
+        what "A policy without partition rules."
+        why "It decides nothing about sharding; every weight is unmatched."
+        bad "language = 1\npolicy = \"empty\""
+        good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"all\"\nglob = \"**\"\nspec = []"
+
+    UNMATCHED_WEIGHT "FF401" "unmatched-weight" Error
+        what "A weight that no rule of a table matches, where the policy wants every weight decided."
+        why "A weight that is replicated or kept because nobody thought of it is how memory and accuracy are lost."
+        bad "[partition]\nunmatched = \"error\"\n# and no rule for `model.norm.weight`"
+        good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"norms\"\ntokens = [\".*norm\"]\nspec = []"
+
+    UNUSED_RULE "FF402" "unused-rule" Warning
+        what "A rule of the root policy that matches no weight of the checkpoint."
+        why "It is misspelt, or for another model; either way a reader thinks that it does something."
+        bad "glob = \"model.layer.*.mlp.**\""
+        good "glob = \"model.layers.*.mlp.**\""
+
+    NEVER_DECIDES "FF403" "never-decides" Warning
+        what "A rule of the root policy that matches weights but decides none."
+        why "Earlier rules take them all, or its conditions never hold."
+        bad "# first\nglob = \"**\"\n# then\nglob = \"**.norm.weight\""
+        good "# first\nglob = \"**.norm.weight\"\n# then\nglob = \"**\""
+
+    SPEC_TOO_LONG "FF404" "spec-too-long" Error
+        what "A spec with more entries than the weight has dimensions."
+        why "There is nothing to split; engines refuse it when the model is already loading."
+        bad "spec = [\"-\", \"data\", \"model\"]  # on a matrix"
+        good "when = { rank = 3 }\nspec = [\"-\", \"data\", \"model\"]"
+
+    INDIVISIBLE "FF405" "indivisible-dimension" Error
+        what "Axes whose sizes do not divide the dimension that they split."
+        why "Engines refuse it, or pad or replicate in silence; here the way out is declared."
+        bad "[mesh]\naxes = [\"model\"]\nshape = [10]\n# on a dimension of 6144"
+        good "[mesh]\naxes = [\"model\"]\nshape = [8]"
+
+    CUT_UNIT "FF406" "cut-unit" Error
+        what "A split that would cut inside a unit, such as an attention head."
+        why "Half a head on each device computes something else, without an error."
+        bad "spec = [{ axis = \"model\", unit = 128 }]  # 8 heads over 16 devices"
+        good "spec = [{ axis = \"model\", unit = 128, fewer = \"replicate\" }]"
+
+    CUT_GROUP "FF407" "cut-group" Error
+        what "A shard boundary inside a group of elements that share a scale, a packed word or a block."
+        why "A scale belongs to its whole group; half a group on each device cannot be decoded there."
+        bad "granularity = { group = 128 }  # 704 columns per device"
+        good "granularity = { group = 64 }"
+
+    SCHEME_DOES_NOT_FIT "FF408" "scheme-does-not-fit" Error
+        what "A weight that the scheme cannot hold in the policy's layout."
+        why "Peers find out when they save, without naming the weight; here it is known from shapes."
+        bad "format = \"q4_k\"  # on rows of 200"
+        good "scheme = \"keep\"  # for those weights"
+
+    SENSITIVE_WEIGHT "FF409" "sensitive-weight" Error
+        what "A rule quantizes a router, norm, embedding, head or vector."
+        why "They are small and lose much: router precision decides quality more than expert precision does."
+        bad "[[QUANTIZATION_RULES]]\nname = \"all\"\nglob = \"**\"\nscheme = \"int8\""
+        good "[[QUANTIZATION_RULES]]\nname = \"router\"\nglob = \"**/router/**\"\nscheme = \"keep\""
+
+    MISPLACED "FF410" "misplaced-weight" Error
+        what "A weight of a placing rule without a number, or with a number beyond `of`."
+        why "No device would own it."
+        bad "place = { axis = \"expert\", index = 'experts\\.(\\d+)', of = 128 }  # 256 experts"
+        good "place = { axis = \"expert\", index = 'experts\\.(\\d+)', of = 256 }"
+
+    ALIAS_DISAGREES "FF411" "alias-disagrees" Error
+        what "Two names of one storage are decided differently."
+        why "Tied weights are one weight: written once, so decided once."
+        bad "# `lm_head.weight` is tied to `model.embed_tokens.weight`, with a rule for each"
+        good "path = [\"lm_head.weight\", \"model.embed_tokens.weight\"]"
+
+    EMPTY_CHECKPOINT "FF412" "empty-checkpoint" Error
+        what "A checkpoint without weights."
+        why "A plan over nothing passes every test."
+        bad "flow-fabric plan policy.toml empty-folder/"
+        good "flow-fabric plan policy.toml model.safetensors"
+
+    EXPECT_FAILED "FF413" "expect-failed" Error
+        what "A weight has another decision than an `expect` states."
+        why "The inline test fails: the rules or the expectation are wrong."
+        bad "[[expect]]\npath = \"a/w\"\nspec = [\"data\"]  # and the rule says `model`"
+        good "[[expect]]\npath = \"a/w\"\nspec = [\"model\"]"
+
+    EXPECT_NO_WEIGHT "FF414" "expect-no-weight" Error
+        what "An `expect` about a weight that the checkpoint does not have."
+        why "The inline test tests nothing."
+        bad "[[expect]]\npath = \"model.layer.0.w\""
+        good "[[expect]]\npath = \"model.layers.0.w\""
+
+    EMPTY_SLOT "FF415" "empty-slot" Warning
+        what "A slot of the root policy whose patterns match no weight."
+        why "Its adapter would get nothing."
+        bad "[slot.slot09]\ntensors = [\"slot9/**\"]"
+        good "[slot.slot09]\ntensors = [\"slot09/**\"]"
+
     RENAME_COLLISION "FF480" "rename-collision" Error
         what "Two stored weights get the same path by renaming."
         why "Plans are keyed by path; with one of two weights lost, the plan would be wrong without a word. The weights concerned keep their stored paths."
@@ -209,6 +407,12 @@ codes! {
         why "Tied weights are counted and written once; that is wrong for two different tensors. They stay apart."
         bad "[[tie]]\npaths = [\"model.embed_tokens.weight\", \"model.norm.weight\"]"
         good "[[tie]]\npaths = [\"model.embed_tokens.weight\", \"lm_head.weight\"]"
+
+    DEVICE_MEMORY "FF501" "device-memory" Error
+        what "Devices that would hold more bytes than the mesh declares."
+        why "The job would die after minutes of loading; the sum is known from headers."
+        bad "device_memory = \"16GiB\"  # for 40 GiB of weights per device"
+        good "device_memory = \"80GiB\""
 
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."

@@ -156,8 +156,9 @@ impl Policy {
 
     fn from_merged(merged: load::Merged) -> Result<Self, Rejected> {
         let load::Merged { sources, order, document, mut findings } = merged;
-        // A half-read document would give findings about things that are there.
-        if finding::worst(&findings) != Some(Severity::Error) || findings.iter().all(|finding| !finding.code.is_structural()) {
+        // A half-read document would give findings about things that are there, behind what could not be read.
+        let unread = [&finding::code::SYNTAX, &finding::code::FILE_NOT_READ, &finding::code::OUTSIDE_TREE, &finding::code::EXTENDS_CYCLE];
+        if !findings.iter().any(|finding| unread.contains(&finding.code)) {
             let body = read::read(&document, &sources, &mut findings);
             finding::sort(&mut findings);
             if finding::worst(&findings) != Some(Severity::Error) {

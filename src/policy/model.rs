@@ -8,7 +8,8 @@ use crate::Dtype;
 use crate::finding::Severity;
 use crate::mesh::{Mesh, PartitionSpec, SpecEntry};
 use crate::pattern::{Pattern, Separators};
-use crate::source::{Span, Spanned};
+use crate::quantize::{Layout, Scheme};
+use crate::source::{SourceId, Span, Spanned};
 
 /// A rule of one table: which weights, and what is decided for them.
 #[derive(Debug, Clone)]
@@ -245,51 +246,6 @@ words! {
         Same = "same",
     } default Derived
 }
-words! {
-    /// Code format of a scheme.
-    Format {
-        /// 8-bit integers.
-        Int8 = "int8",
-        /// 4-bit integers.
-        Int4 = "int4",
-        /// FP8 E4M3.
-        Fp8E4m3 = "fp8_e4m3",
-        /// FP8 E5M2.
-        Fp8E5m2 = "fp8_e5m2",
-        /// 4-bit NormalFloat.
-        Nf4 = "nf4",
-        /// OCP MXFP4.
-        Mxfp4 = "mxfp4",
-        /// NVFP4.
-        Nvfp4 = "nvfp4",
-        /// GGML Q8_0.
-        Q80 = "q8_0",
-        /// GGML Q4_0.
-        Q40 = "q4_0",
-        /// GGML Q4_1.
-        Q41 = "q4_1",
-        /// GGML Q4_K.
-        Q4K = "q4_k",
-        /// GGML Q6_K.
-        Q6K = "q6_k",
-    } default Int8
-}
-words! {
-    /// Names, companions and scale rule of quantized weights.
-    Layout {
-        /// Grok-1 pairs.
-        Grok1 = "grok-1",
-        /// compressed-tensors.
-        CompressedTensors = "compressed-tensors",
-        /// DeepSeek fp8.
-        Deepseek = "deepseek",
-        /// bitsandbytes.
-        Bitsandbytes = "bitsandbytes",
-        /// GGUF.
-        Gguf = "gguf",
-    } default CompressedTensors
-}
-
 /// A level that `[lints]` gives to a finding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LintLevel {
@@ -301,33 +257,14 @@ pub struct LintLevel {
     pub reason: Option<String>,
 }
 
-/// What one scale covers, said against the contracted dimension.
+/// A declared quantization scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Granularity {
-    /// One scale.
-    Tensor,
-    /// One scale per index of every dimension but the contracted one.
-    Channel,
-    /// Runs of so many elements along the contracted dimension.
-    Group(u64),
-    /// Blocks over the last two dimensions: rows, columns.
-    Block(u64, u64),
-    /// As many groups as the axis has devices where the spec puts it on the contracted dimension, else one.
-    ShardGroup(String),
-}
-
-/// A quantization scheme.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Scheme {
-    /// Code format.
-    pub format: Spanned<Format>,
-    /// What one scale covers; `None` = what the format fixes, or channel.
-    pub granularity: Option<Spanned<Granularity>>,
-    /// No zero point.
-    pub symmetric: bool,
-    /// Dtype of stored scales; `None` = that of the layout.
-    pub scale_dtype: Option<Spanned<Dtype>>,
-    /// Where the scheme is declared.
+pub struct DeclaredScheme {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Where its format is written.
+    pub format_span: Span,
+    /// Where its name is written.
     pub span: Span,
 }
 
@@ -488,7 +425,7 @@ pub struct PolicyBody {
     /// The partition table.
     pub partition_rules: Vec<Rule<Sharding>>,
     /// Schemes by name.
-    pub schemes: IndexMap<Arc<str>, Scheme>,
+    pub schemes: IndexMap<Arc<str>, DeclaredScheme>,
     /// Settings of the quantization table.
     pub quantization: QuantizationSettings,
     /// The quantization table.
@@ -513,4 +450,14 @@ pub struct PolicyBody {
     pub ignored_layers: Vec<u64>,
     /// Groups of tied weights.
     pub ties: Vec<Vec<Spanned<String>>>,
+}
+
+impl PolicyBody {
+    /// How many rules of the merged policy come from one file.
+    pub(super) fn rules_of(&self, source: SourceId) -> usize {
+        let of = |span: Span| usize::from(span.source == source);
+        self.partition_rules.iter().map(|rule| of(rule.name.span)).sum::<usize>()
+            + self.quantization_rules.iter().map(|rule| of(rule.name.span)).sum::<usize>()
+            + self.loader_rules.iter().map(|rule| of(rule.name.span)).sum::<usize>()
+    }
 }

@@ -51,7 +51,7 @@ pub(crate) fn read(document: &Table, sources: &Sources, findings: &mut Vec<Findi
     };
     let expects = profiles::expects(&mut reader, &view, &body);
     let body = PolicyBody { expects, ..body };
-    settings::needed_layout(&mut reader, &body);
+    settings::layout(&mut reader, &body);
     body
 }
 

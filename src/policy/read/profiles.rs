@@ -27,7 +27,12 @@ pub(super) fn samplers(view: &View<'_>) -> Named<SamplerProfile> {
 pub(super) fn moes(reader: &mut Reader<'_>, view: &View<'_>) -> Named<MoeProfile> {
     let mut moes = IndexMap::new();
     for (name, view) in members(view, "moe", &language::MOE) {
-        let (Some(experts), Some(top_k)) = (view.count("experts"), view.count("top_k")) else { continue };
+        let preset = view.string("preset").map(|preset| preset.value);
+        let (Some(experts), Some(top_k)) = (view.count("experts"), view.count("top_k")) else {
+            // Refused already; it stays declared, so that slots that name it are not blamed.
+            moes.insert(name.value.clone(), MoeProfile { preset, ..MoeProfile::default() });
+            continue;
+        };
         if top_k.value > experts.value {
             reader.push(
                 Finding::new(&code::BAD_VALUE, format!("`top_k` is {top_k}, but there are {experts} experts"))
@@ -35,7 +40,6 @@ pub(super) fn moes(reader: &mut Reader<'_>, view: &View<'_>) -> Named<MoeProfile
                     .at(experts.span, ""),
             );
         }
-        let preset = view.string("preset").map(|preset| preset.value);
         moes.insert(name.value.clone(), MoeProfile { preset, experts: experts.value, top_k: top_k.value });
     }
     moes

@@ -12,7 +12,8 @@ use crate::inventory::StoredFormat;
 use crate::mesh::SpecEntry;
 use crate::policy::language::{self, Shape};
 use crate::policy::model::{
-    LayerCount, Loading, Place, Quantizing, Read, Rule, Scheme, Sharding, SpecDimension, Stage, Verify, When, WhenLayer,
+    DeclaredScheme, LayerCount, Loading, Place, Quantizing, Read, Rule, Sharding, SpecDimension, Stage, Verify, When,
+    WhenLayer,
 };
 use crate::policy::node::{Node, Value};
 use crate::source::{Span, Spanned};
@@ -36,7 +37,7 @@ pub(super) fn partition(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule<Sh
 pub(super) fn quantization(
     reader: &mut Reader<'_>,
     view: &View<'_>,
-    schemes: &IndexMap<Shared, Scheme>,
+    schemes: &IndexMap<Shared, DeclaredScheme>,
 ) -> Vec<Rule<Quantizing>> {
     table(reader, view, "QUANTIZATION_RULES", &language::QUANTIZATION_RULE, |reader, view| {
         let name = view.string("scheme")?;
@@ -285,7 +286,7 @@ pub(super) fn dtype(reader: &mut Reader<'_>, name: &Spanned<String>) -> Option<D
         Ok(dtype) => Some(dtype),
         Err(_) => {
             let known = Dtype::ALL.iter().map(|dtype| dtype.name());
-            let finding = Finding::new(&code::UNKNOWN_DTYPE, format!("unknown dtype `{name}`")).at(name.span, "");
+            let finding = Finding::new(&code::NO_SUCH_DTYPE, format!("unknown dtype `{name}`")).at(name.span, "");
             reader.push(match crate::finding::suggest::did_you_mean(&name.value, known) {
                 Some(guess) => finding.help(guess),
                 None => finding.help("dtypes are spelled like `f32`, `bf16`, `f8_e4m3`, `i8`, `u8`, `q4_k`"),

@@ -11,10 +11,11 @@ use crate::finding::{Finding, Severity, by_id_or_name, code};
 use crate::mesh::{Mesh, MeshError};
 use crate::policy::language;
 use crate::policy::model::{
-    CompanionSpec, DeclaredMesh, Format, Granularity, Indivisible, Layout, LintLevel, LoaderSettings, PartitionSettings,
-    PolicyBody, QuantizationSettings, Read, Rename, Scheme, Sensitive, Stage, Verify,
+    CompanionSpec, DeclaredMesh, DeclaredScheme, Indivisible, LintLevel, LoaderSettings, PartitionSettings, PolicyBody,
+    QuantizationSettings, Read, Rename, Sensitive, Stage, Verify,
 };
 use crate::policy::node::Value;
+use crate::quantize::{self, Format, Granularity, Scheme};
 use crate::source::{Span, Spanned};
 
 pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredMesh> {
@@ -99,7 +100,7 @@ pub(crate) fn bytes(text: &str) -> Option<u64> {
     u64::try_from((u128::from(whole) * scale + fraction) * u128::from(unit) / scale).ok()
 }
 
-pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shared, Scheme> {
+pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shared, DeclaredScheme> {
     let mut schemes = IndexMap::new();
     for (name, node) in view.members("scheme") {
         let Some(table) = node.as_table() else { continue };
@@ -111,33 +112,32 @@ pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shar
         }
         let view = View::new(&language::SCHEME, table, name.span);
         let granularity = granularity(reader, &view);
-        let scale_dtype = view.string("scale_dtype").and_then(|name| {
-            let span = name.span;
-            dtype(reader, &name).map(|dtype| Spanned::new(dtype, span))
-        });
-        let Some(format) = view.word("format", Format::from_word) else { continue };
-        let scheme = Scheme {
-            format,
-            granularity,
-            symmetric: view.boolean("symmetric").unwrap_or(true),
-            scale_dtype,
-            span: name.span,
+        let scale_dtype = view.string("scale_dtype").and_then(|name| dtype(reader, &name));
+        let symmetric = view.boolean("symmetric");
+        // Without a format the scheme is refused already; it stays declared, so that rules that name it are not blamed.
+        let (format, format_span) = match view.word("format", |word| word.parse::<Format>().ok()) {
+            Some(format) => (format.value, format.span),
+            None => (Format::Int8, name.span),
         };
-        schemes.insert(Arc::from(name.value.as_str()), scheme);
+        let mut scheme = Scheme::new(format);
+        scheme.granularity = granularity.unwrap_or(scheme.granularity);
+        scheme.symmetric = symmetric.unwrap_or(scheme.symmetric);
+        scheme.scale_dtype = scale_dtype;
+        schemes.insert(Arc::from(name.value.as_str()), DeclaredScheme { scheme, format_span, span: name.span });
     }
     schemes
 }
 
-fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Spanned<Granularity>> {
+fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Granularity> {
     let node = view.node("granularity")?;
-    let value = match &node.value {
+    Some(match &node.value {
         Value::String(word) if word == "tensor" => Granularity::Tensor,
         Value::String(word) if word == "channel" => Granularity::Channel,
         Value::Table(table) => {
             let view = View::new(&language::GRANULARITY, table, node.span);
             let group = view.count("group").map(|group| Granularity::Group(group.value));
             let block = view.counts("block").and_then(|block| match block.as_slice() {
-                &[rows, columns] => Some(Granularity::Block(rows, columns)),
+                &[rows, columns] => Some(Granularity::Block([rows, columns])),
                 other => {
                     reader.push(
                         Finding::new(&code::BAD_VALUE, format!("a block has two sides, not {}", other.len()))
@@ -159,8 +159,7 @@ fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Spanned<Granu
             group.or(block).or(shard_group)?
         }
         _ => return None,
-    };
-    Some(Spanned::new(value, node.span))
+    })
 }
 
 pub(super) fn partition(view: &View<'_>) -> PartitionSettings {
@@ -177,16 +176,30 @@ pub(super) fn quantization(view: &View<'_>) -> QuantizationSettings {
     let default = QuantizationSettings::default();
     let Some(view) = view.table("quantization", &language::QUANTIZATION) else { return default };
     QuantizationSettings {
-        layout: view.word("layout", Layout::from_word),
+        layout: view.word("layout", |word| word.parse().ok()),
         contract: view.integer("contract").map_or(default.contract, |number| number.value),
         unmatched_error: view.string("unmatched").is_some_and(|word| word.value == "error"),
     }
 }
 
-/// A rule that quantizes needs a layout; said once, at the first such rule.
-pub(super) fn needed_layout(reader: &mut Reader<'_>, body: &PolicyBody) {
+/// A rule that quantizes needs a layout, said once, at the first such rule; and a layout that holds its scheme.
+pub(super) fn layout(reader: &mut Reader<'_>, body: &PolicyBody) {
+    if let Some(layout) = &body.quantization.layout {
+        for (name, declared) in &body.schemes {
+            let used = body.quantization_rules.iter().any(|rule| rule.decision.scheme.value.as_ref() == Some(name));
+            let (true, Err(refusal)) = (used, quantize::check(&declared.scheme, layout.value)) else { continue };
+            let finding = Finding::new(&code::SCHEME_NOT_IN_LAYOUT, format!("scheme `{name}`: {}", refusal.reason))
+                .at(declared.format_span, "")
+                .at(layout.span, "the layout");
+            reader.push(match refusal.fits {
+                Some(fits) => finding.help(format!("what fits: {fits}")),
+                None => finding,
+            });
+        }
+        return;
+    }
     let quantizing = body.quantization_rules.iter().find(|rule| rule.decision.scheme.value.is_some());
-    if let (Some(rule), None) = (quantizing, &body.quantization.layout) {
+    if let Some(rule) = quantizing {
         reader.push(
             Finding::new(&code::MISSING_KEY, "rules quantize, but `quantization` has no `layout`")
                 .at(rule.decision.scheme.span, "quantizes")

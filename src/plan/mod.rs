@@ -1,0 +1,231 @@
+//! Plans: for every weight of a checkpoint how it is sharded, quantized and loaded, and which rule decided each.
+//!
+//! [`Plan::new`] walks the inventory once: the matcher gives the candidates of every table, conditions pick the first
+//! that holds, and weights that agree in decision, shape and storage share one [`Class`], so that cuts, companions and
+//! bytes are worked out once per class. What does not fit becomes findings, one per rule and cause, not one per weight.
+
+mod class;
+mod decide;
+mod expect;
+mod fit;
+pub mod layers;
+pub mod record;
+pub mod shard;
+mod slots;
+mod totals;
+mod write;
+pub mod when;
+
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+
+pub use class::{Class, PlannedComponent};
+pub use totals::Device;
+
+use crate::finding::{self, Finding};
+use crate::inventory::{Inventory, Weight};
+use crate::matcher::BuildError;
+use crate::mesh::Mesh;
+use crate::policy::{Loading, Policy, Read, Stage, Verify};
+use crate::source::Sources;
+
+use record::{NamedRecord, RuleRecord, Summary};
+
+/// What a plan may be told besides policy and checkpoint.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// Takes the place of the policy's mesh; its axes must be those that the policy's specs name.
+    pub mesh: Option<Mesh>,
+}
+
+/// Why there is no plan.
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    /// The policy's patterns are too large together.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// The resolved plan of one policy over one checkpoint. Plain data; it never reads tensor bytes.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Name of the policy.
+    pub policy: String,
+    /// The checkpoint.
+    pub inventory: Arc<Inventory>,
+    /// The mesh that specs are laid over.
+    pub mesh: Mesh,
+    /// Bytes of one device, where the policy says.
+    pub device_memory: Option<u64>,
+    /// Every rule: partition, then quantization, then loader, each in the order in which it is asked.
+    pub rules: Vec<RuleRecord>,
+    /// One per weight of the inventory, in its order.
+    pub decisions: Vec<Decision>,
+    /// What weights with the same decisions, shape and storage have in common.
+    pub classes: Vec<Class>,
+    /// Every device, by number.
+    pub devices: Vec<Device>,
+    /// Slots by name.
+    pub slots: IndexMap<String, SlotPlan>,
+    /// Counts.
+    pub summary: Summary,
+    /// What there is to say; not yet passed through `[lints]`.
+    pub findings: Vec<Finding>,
+    /// The texts that findings point into.
+    pub sources: Sources,
+}
+
+/// What is decided for one weight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Decision {
+    /// Index into [`Plan::classes`]: sharding and quantization.
+    pub class: usize,
+    /// Index of the loader rule; `None` = the defaults.
+    pub loader: Option<usize>,
+    /// How it is read, rule and defaults combined.
+    pub load: LoadPlan,
+    /// The weight's number on the axis of a `place`, as a device coordinate.
+    pub owner: Option<u64>,
+}
+
+/// How a weight is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct LoadPlan {
+    /// How bytes are read.
+    pub read: Read,
+    /// Where they pass through.
+    pub stage: Stage,
+    /// How they are verified.
+    pub verify: Verify,
+}
+
+/// A slot, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SlotPlan {
+    /// Indices of its weights in the inventory.
+    pub weights: Vec<usize>,
+    /// Its sampler.
+    pub sampler: Option<NamedRecord<crate::policy::SamplerProfile>>,
+    /// Its mixture-of-experts profile.
+    pub moe: Option<NamedRecord<crate::policy::MoeProfile>>,
+}
+
+impl Plan {
+    /// Resolves every weight of `inventory`.
+    ///
+    /// The inventory must have been grouped with the policy's own [`Policy::grouping`], so that excludes, renames and
+    /// ties apply.
+    ///
+    /// # Errors
+    /// The policy's patterns are too large together. All else is a finding.
+    pub fn new(policy: &Policy, inventory: impl Into<Arc<Inventory>>, options: &PlanOptions) -> Result<Self, PlanError> {
+        let inventory = inventory.into();
+        let matcher = policy.compile()?;
+        let declared = policy.mesh.as_ref();
+        let mesh = options.mesh.clone().or_else(|| declared.map(|declared| declared.mesh.clone())).unwrap_or_default();
+        let resolved = decide::decide(policy, &matcher, &inventory, &mesh);
+        let mut findings: Vec<Finding> = policy.findings().to_vec();
+        fit::findings(policy, &inventory, &mesh, &resolved, &mut findings);
+        expect::check(policy, &inventory, &resolved, &mut findings);
+        let devices = totals::devices(&mesh, &inventory, &resolved);
+        let device_memory = declared.and_then(|declared| declared.device_memory.as_ref());
+        fit::memory(device_memory, &devices, &mesh, &mut findings);
+        let summary = totals::summary(&inventory, &resolved);
+        let slots = slots::resolve(policy, &resolved, &mut findings);
+        finding::sort(&mut findings);
+        Ok(Self {
+            policy: policy.name.value.clone(),
+            rules: decide::rules(policy, &resolved),
+            mesh,
+            device_memory: device_memory.map(|bytes| bytes.value),
+            decisions: resolved.decisions,
+            classes: resolved.classes,
+            devices,
+            slots,
+            summary,
+            findings,
+            sources: policy.sources().clone(),
+            inventory,
+        })
+    }
+
+    /// Every weight with its decisions, in the order of the checkpoint.
+    pub fn weights(&self) -> impl ExactSizeIterator<Item = PlannedWeight<'_>> {
+        self.inventory.weights.iter().zip(&self.decisions).map(|(weight, decision)| PlannedWeight { plan: self, weight, decision })
+    }
+
+    /// The weight at a path. Linear; collect [`Plan::weights`] into a map to ask often.
+    #[must_use]
+    pub fn weight(&self, path: &str) -> Option<PlannedWeight<'_>> {
+        self.weights().find(|planned| planned.weight.path == path)
+    }
+
+    /// The weights of a slot.
+    pub fn slot_weights<'a>(&'a self, slot: &'a SlotPlan) -> impl Iterator<Item = PlannedWeight<'a>> {
+        slot.weights.iter().filter_map(|&index| {
+            let (weight, decision) = (self.inventory.weights.get(index)?, self.decisions.get(index)?);
+            Some(PlannedWeight { plan: self, weight, decision })
+        })
+    }
+}
+
+/// A weight and what is decided for it.
+#[derive(Debug, Clone, Copy)]
+pub struct PlannedWeight<'a> {
+    plan: &'a Plan,
+    /// The weight.
+    pub weight: &'a Weight,
+    /// The decisions.
+    pub decision: &'a Decision,
+}
+
+impl<'a> PlannedWeight<'a> {
+    /// What it has in common with others of the same decisions, shape and storage.
+    #[must_use]
+    pub fn class(&self) -> &'a Class {
+        class::of(&self.plan.classes, self.decision)
+    }
+
+    /// Name of the deciding partition rule.
+    #[must_use]
+    pub fn partition_rule(&self) -> Option<&'a str> {
+        self.rule("partition", self.class().partition)
+    }
+
+    /// Name of the deciding quantization rule.
+    #[must_use]
+    pub fn quantization_rule(&self) -> Option<&'a str> {
+        self.rule("quantization", self.class().quantization)
+    }
+
+    /// Name of the deciding loader rule.
+    #[must_use]
+    pub fn loader_rule(&self) -> Option<&'a str> {
+        self.rule("loader", self.decision.loader)
+    }
+
+    fn rule(&self, table: &str, index: Option<usize>) -> Option<&'a str> {
+        let mut rules = self.plan.rules.iter().filter(|rule| rule.table == table);
+        rules.nth(index?).map(|rule| rule.name.as_str())
+    }
+
+    /// Numbers of the devices that hold it, when it is placed.
+    #[must_use]
+    pub fn owners(&self) -> Option<Vec<u64>> {
+        let (axis, at) = (self.class().place_axis?, self.decision.owner?);
+        let mesh = &self.plan.mesh;
+        Some((0..mesh.devices()).filter(|&device| mesh.coordinates(device).get(axis.index()) == Some(&at)).collect())
+    }
+}
+
+impl LoadPlan {
+    fn new(policy: &Policy, loading: Option<&Loading>) -> Self {
+        let default = &policy.loader;
+        Self {
+            read: loading.and_then(|loading| loading.read).unwrap_or(default.read),
+            stage: loading.and_then(|loading| loading.stage).unwrap_or(default.stage),
+            verify: loading.and_then(|loading| loading.verify).unwrap_or(default.verify),
+        }
+    }
+}
