@@ -16,6 +16,7 @@ pub mod policy;
 pub mod quantize;
 pub mod schema;
 pub mod source;
+pub mod units;
 
 pub use dtype::{Dtype, UnknownDtype};
 pub use mesh::{Mesh, PartitionSpec};

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// A mesh of devices: named axes and their sizes, major to minor (the last axis varies fastest over device numbers).
 ///
@@ -144,7 +144,7 @@ impl fmt::Display for Mesh {
 }
 
 /// Which axes split one dimension, as a rule writes it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 pub enum SpecEntry {
     /// Not split. `null` in JSON, `-` in policies and for people.
@@ -180,7 +180,7 @@ impl fmt::Display for SpecEntry {
 /// One entry per leading dimension; dimensions beyond it are not split.
 ///
 /// `[]` and `["-"]` mean the same placement and stay distinct, as `P()` and `P(None)` do in JAX.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(transparent)]
 pub struct PartitionSpec {
     /// The entries.

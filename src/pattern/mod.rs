@@ -272,6 +272,21 @@ fn empty_pattern(part: usize, message: &str, help: &str) -> PatternError {
     PatternError { code: &code::EMPTY_PATTERN, part, range: 0..0, message: message.to_owned(), help }
 }
 
+/// Compiles a regex of the policy dialect that stands outside a pattern (renames, place indices), with its groups.
+///
+/// `anchored` asks for the whole text, otherwise it may match anywhere.
+///
+/// # Errors
+/// Everything that is outside the dialect, with its place.
+pub fn regex(text: &str, anchored: bool) -> Result<regex::Regex, Vec<PatternError>> {
+    dialect::parse(text)?;
+    let whole = if anchored { format!(r"\A(?:{text})\z") } else { text.to_owned() };
+    regex::Regex::new(&whole).map_err(|error| {
+        let (code, range) = (&code::PATTERN_TOO_LARGE, 0..text.len());
+        vec![PatternError { code, part: 0, range, message: error.to_string(), help: None }]
+    })
+}
+
 /// What is wrong with a pattern, with the place inside the written text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatternError {

@@ -35,7 +35,7 @@ pub(super) fn memory(declared: Option<&Spanned<u64>>, devices: &[Device], mesh: 
     let Some(limit) = declared else { return };
     let over: Vec<(usize, &Device)> = devices.iter().enumerate().filter(|(_, device)| device.planned_bytes > limit.value).collect();
     let Some((number, worst)) = over.iter().max_by_key(|(number, device)| (device.planned_bytes, std::cmp::Reverse(*number))) else { return };
-    let gib = |bytes: u64| crate::finding::bytes(bytes);
+    let gib = crate::units::bytes;
     let coordinates = mesh.coordinates(*number as u64);
     let at: Vec<String> = mesh.axes().iter().zip(coordinates).map(|((name, _), at)| format!("{name}={at}")).collect();
     let finding = Finding::new(
@@ -50,6 +50,9 @@ pub(super) fn memory(declared: Option<&Spanned<u64>>, devices: &[Device], mesh: 
         finding.help("split over more devices, quantize further, or raise `device_memory`; activations and caches need room besides")
     });
 }
+
+/// Paths that one finding lists.
+const MOST_PATHS: usize = 8;
 
 struct Report<'a> {
     policy: &'a Policy,
@@ -314,13 +317,11 @@ impl Report<'_> {
             finding = finding.at(span, "the table");
         }
         if paths.len() > 1 {
-            let shown = crate::inventory::collapse_paths(&paths);
-            const MOST: usize = 8;
-            for template in shown.iter().take(MOST) {
-                finding = finding.note(template.clone());
+            for path in paths.iter().take(MOST_PATHS) {
+                finding = finding.note(format!("`{path}`"));
             }
-            if shown.len() > MOST {
-                finding = finding.note(format!("and {} more like these", shown.len() - MOST));
+            if paths.len() > MOST_PATHS {
+                finding = finding.note(format!("and {} more", paths.len() - MOST_PATHS));
             }
         }
         findings.push(finding);

@@ -98,7 +98,7 @@ fn all_digits<'a>(path: &'a str, separators: &Separators) -> Option<(&'a str, u6
 }
 
 /// The text up to the number of every `name_N` token, and the number.
-fn stems<'a>(path: &'a str, separators: &Separators) -> impl Iterator<Item = (&'a str, u64)> {
+fn stems<'a>(path: &'a str, separators: &'a Separators) -> impl Iterator<Item = (&'a str, u64)> {
     tokens(path, separators).filter_map(|(start, token)| {
         let (stem, number) = token.rsplit_once('_')?;
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
@@ -117,7 +117,7 @@ fn numbered_by<'a>(path: &'a str, of: &str, separators: &Separators) -> Option<(
 }
 
 /// Tokens with their byte offsets.
-fn tokens<'a>(path: &'a str, separators: &Separators) -> impl Iterator<Item = (usize, &'a str)> {
+fn tokens<'a>(path: &'a str, separators: &'a Separators) -> impl Iterator<Item = (usize, &'a str)> {
     separators.split(path).scan(0, |at, token| {
         let start = *at;
         // Separators are ASCII.

@@ -64,11 +64,10 @@ impl Policy {
             matcher::Table { name: tables::SLOTS, mode: Mode::All, rules: slots },
         ];
         let graph = MatcherGraph::new(&tables, &self.separators)?;
-        let mut ids = graph.tables();
-        let mut next = || ids.next().unwrap_or_default();
-        let (partition, quantization, loader) = (next(), next(), next());
-        let (sensitive, slots) = (next(), next());
-        drop(ids);
+        let ids: Vec<TableId> = graph.tables().collect();
+        let [partition, quantization, loader, sensitive, slots] = ids[..] else {
+            unreachable!("five tables were compiled, in this order")
+        };
         Ok(PolicyMatcher { graph, partition, quantization, loader, sensitive, slots, slot_of })
     }
 }

@@ -572,6 +572,26 @@ pub(crate) static TIE: Shape = Shape {
 
 pub(crate) static STORED: Shape = Shape {
     title: "stored",
-    doc: "A stored layout: which tensors make up one weight.",
-    fields: &[],
+    doc: "A stored layout: which tensors make up one weight. In each name `{path}` stands exactly once.",
+    fields: &[
+        field("weight", String("template"), Required, "Name of the tensor that holds the codes, such as `{path}.qweight`."),
+        field("scales", String("template"), Optional, "Name of the scales; they must be stored."),
+        field("zero_point", String("template"), Optional, "Name of the zero points; they must be stored."),
+        field("global_scale", String("template"), Optional, "Name of the scale over all scales; it must be stored."),
+        field("shape", String("template"), Optional, "Name of the stored shape; it must be stored."),
+        field("optional", List(&String("template")), Default("[]"), "Names of tensors that may be stored besides."),
+        field("path", String("template"), Default("\"{path}\""), "The logical path, such as `{path}.weight`."),
+        field("packed", Table(&PACKED), Optional, "Several codes per stored element."),
+        field("transposed", Boolean, Default("false"), "Stored [in, out] where the logical weight is [out, in]."),
+        field("dtype", String("dtype"), Default("(that of the scales, else of the weight)"), "Dtype of the values."),
+    ],
+};
+
+pub(crate) static PACKED: Shape = Shape {
+    title: "packed",
+    doc: "Several codes per stored element along one dimension.",
+    fields: &[
+        field("dimension", Integer { min: -8, max: -1 }, Default("-1"), "The packed dimension, counted from the end."),
+        field("by", POSITIVE, Required, "Codes per stored element."),
+    ],
 };

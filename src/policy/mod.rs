@@ -4,6 +4,7 @@
 //! merged over `extends` ([`load`]) -> typed ([`read`], [`model`]). Each reports all that it finds.
 
 mod check;
+mod compile;
 pub(crate) mod language;
 mod load;
 mod model;
@@ -15,9 +16,11 @@ use std::io;
 use std::ops::Deref;
 use std::path::Path;
 
+pub use compile::{PolicyMatcher, tables};
 pub use model::*;
 
 use crate::finding::{self, Finding, Severity};
+use crate::inventory::{Checkpoint, DeclaredLayout, Grouping, Inventory};
 use crate::source::Sources;
 
 /// A typed, validated policy: every `extends` merged, every field with its place.
@@ -183,6 +186,30 @@ impl Policy {
     #[must_use]
     pub fn files(&self) -> &[PolicyFile] {
         &self.files
+    }
+
+    /// How stored tensors become weights under this policy: excludes, declared layouts, renames, ties.
+    #[must_use]
+    pub fn group(&self, checkpoint: &Checkpoint) -> (Inventory, Vec<Finding>) {
+        let declared: Vec<DeclaredLayout> = self.stored.values().cloned().collect();
+        let ties: Vec<Vec<String>> =
+            self.ties.iter().map(|tie| tie.iter().map(|path| path.value.clone()).collect()).collect();
+        let grouping = Grouping {
+            exclude: &|name| self.loader.exclude.iter().any(|pattern| pattern.value.is_match(name)),
+            declared: &declared,
+            rename: &|path| self.loader.rename.iter().find_map(|rename| rename.apply(path)),
+            ties: &ties,
+        };
+        Inventory::group(checkpoint, &grouping)
+    }
+
+    /// The `of` token of every `when.layer` condition, `None` where it names none.
+    pub(crate) fn layer_conditions(&self) -> impl Iterator<Item = Option<&str>> {
+        let partition = self.partition_rules.iter().map(|rule| &rule.when);
+        let quantization = self.quantization_rules.iter().map(|rule| &rule.when);
+        let loader = self.loader_rules.iter().map(|rule| &rule.when);
+        let conditions = partition.chain(quantization).chain(loader).flatten();
+        conditions.filter_map(|when| when.value.layer.as_ref()).map(|layer| layer.of.as_deref())
     }
 
     /// Findings below severity error that loading gave.

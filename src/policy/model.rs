@@ -5,7 +5,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use crate::Dtype;
-use crate::finding::Severity;
+use crate::finding::levels::LintLevel;
+use crate::inventory::DeclaredLayout;
 use crate::mesh::{Mesh, PartitionSpec, SpecEntry};
 use crate::pattern::{Pattern, Separators};
 use crate::quantize::{Layout, Scheme};
@@ -246,17 +247,6 @@ words! {
         Same = "same",
     } default Derived
 }
-/// A level that `[lints]` gives to a finding.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LintLevel {
-    /// Finding name or code, as written.
-    pub name: Spanned<String>,
-    /// `None` = allow.
-    pub level: Option<Severity>,
-    /// Why.
-    pub reason: Option<String>,
-}
-
 /// A declared quantization scheme.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeclaredScheme {
@@ -275,6 +265,17 @@ pub struct Rename {
     pub regex: Spanned<regex::Regex>,
     /// Template in the `regex` crate's syntax.
     pub to: Spanned<String>,
+}
+
+impl Rename {
+    /// The new path, or `None` when the regex does not match the whole of it.
+    #[must_use]
+    pub fn apply(&self, path: &str) -> Option<String> {
+        let captures = self.regex.value.captures(path)?;
+        let mut renamed = String::new();
+        captures.expand(&self.to.value, &mut renamed);
+        Some(renamed)
+    }
 }
 
 /// Settings of the partition table.
@@ -323,22 +324,24 @@ pub struct LoaderSettings {
 }
 
 /// A sampler profile.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct SamplerProfile {
     /// Divides logits; 0 means greedy.
     pub temperature: f64,
     /// Nucleus mass.
     pub top_p: f64,
     /// Seed of the draw.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u64")]
     pub seed: Option<u64>,
 }
 
 /// A mixture-of-experts layer profile.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 pub struct MoeProfile {
     /// The model whose layer this is.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
     pub preset: Option<String>,
     /// Number of experts.
     pub experts: u64,
@@ -450,6 +453,8 @@ pub struct PolicyBody {
     pub ignored_layers: Vec<u64>,
     /// Groups of tied weights.
     pub ties: Vec<Vec<Spanned<String>>>,
+    /// Declared stored layouts by name.
+    pub stored: IndexMap<String, DeclaredLayout>,
 }
 
 impl PolicyBody {

@@ -3,5 +3,5 @@
 pub mod layout;
 mod scheme;
 
-pub use layout::{Encoded, EncodedComponent, Logical, NameRule, Refusal, RefusalKind, companions};
+pub use layout::{Encoded, EncodedComponent, Logical, NameRule, Refusal, RefusalKind, check, companions};
 pub use scheme::{Arithmetic, Format, Granularity, Layout, Limits, NonFinite, Scheme, UnknownName};

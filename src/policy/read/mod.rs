@@ -22,7 +22,8 @@ pub(crate) fn read(document: &Table, sources: &Sources, findings: &mut Vec<Findi
     let root = Span::new(crate::source::SourceId::ROOT, 0..0);
     let view = View::new(&language::POLICY, document, root);
     let separators = separators(&view, findings);
-    let mut reader = Reader { sources, findings, separators, axes: None };
+    let layouts = view.members("stored").iter().map(|(name, _)| format!("stored.{name}")).collect();
+    let mut reader = Reader { sources, findings, separators, axes: None, layouts };
     let mesh = view.table("mesh", &language::MESH).and_then(|view| settings::mesh(&mut reader, &view));
     reader.axes = mesh.as_ref().map(|declared| declared.mesh.axes().iter().map(|(name, _)| name.clone()).collect());
     let schemes = settings::schemes(&mut reader, &view);
@@ -37,7 +38,7 @@ pub(crate) fn read(document: &Table, sources: &Sources, findings: &mut Vec<Findi
         loader: settings::loader(&mut reader, &view),
         loader_rules: rules::loader(&mut reader, &view),
         slots: profiles::slots(&mut reader, &view, &samplers, &moes),
-        lints: settings::lints(&mut reader, &view),
+        lints: settings::lints(&view),
         sensitive: settings::sensitive(&mut reader, &view),
         ignored_layers: settings::ignored_layers(&view),
         ties: settings::ties(&mut reader, &view),
@@ -62,6 +63,8 @@ struct Reader<'a> {
     separators: Separators,
     /// Axis names, where a mesh is declared.
     axes: Option<Vec<String>>,
+    /// Stored formats that the policy declares, as `stored.NAME`.
+    layouts: Vec<String>,
 }
 
 impl Reader<'_> {
@@ -125,7 +128,7 @@ impl Reader<'_> {
 
     /// A regex outside of patterns (renames, place indices): the same dialect, anchored on request.
     fn regex(&mut self, text: &Spanned<String>, anchored: bool) -> Option<Spanned<regex::Regex>> {
-        match crate::pattern::compile_regex(&text.value, anchored) {
+        match crate::pattern::regex(&text.value, anchored) {
             Ok(regex) => Some(Spanned::new(regex, text.span)),
             Err(errors) => {
                 for error in errors {

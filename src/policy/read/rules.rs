@@ -248,10 +248,8 @@ fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
     let format = view.string_or_strings("format").map(|names| {
         for name in &names {
             let known = StoredFormat::NAMES.iter().copied();
-            // Layouts that policies declare have names of their own; they are checked against a checkpoint.
-            if !StoredFormat::NAMES.contains(&name.value.as_str()) && !name.value.starts_with("stored.") {
-                reader.known(&code::UNKNOWN_FORMAT, "stored format", name, known);
-            }
+            let declared: Vec<String> = reader.layouts.clone();
+            reader.known(&code::UNKNOWN_FORMAT, "stored format", name, known.chain(declared.iter().map(String::as_str)));
         }
         names.into_iter().map(|name| name.value).collect()
     });

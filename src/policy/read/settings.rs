@@ -7,11 +7,13 @@ use indexmap::IndexMap;
 use super::rules::dtype;
 use super::view::View;
 use super::{Reader, Shared, default_sensitive};
-use crate::finding::{Finding, Severity, by_id_or_name, code};
+use crate::finding::levels::{Level, LintLevel};
+use crate::finding::{Finding, code};
+use crate::inventory::{DeclaredLayout, DeclaredShape, Role};
 use crate::mesh::{Mesh, MeshError};
 use crate::policy::language;
 use crate::policy::model::{
-    CompanionSpec, DeclaredMesh, DeclaredScheme, Indivisible, LintLevel, LoaderSettings, PartitionSettings, PolicyBody,
+    CompanionSpec, DeclaredMesh, DeclaredScheme, Indivisible, LoaderSettings, PartitionSettings, PolicyBody,
     QuantizationSettings, Read, Rename, Sensitive, Stage, Verify,
 };
 use crate::policy::node::Value;
@@ -265,35 +267,73 @@ fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>)
     good
 }
 
-pub(super) fn lints(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<LintLevel> {
-    let level_of = |word: &str| match word {
-        "allow" => None,
-        "warn" => Some(Severity::Warning),
-        _ => Some(Severity::Error),
-    };
+/// Levels as written; [`crate::finding::levels::Levels`] says what is wrong with them, together with the command line's.
+pub(super) fn lints(view: &View<'_>) -> Vec<LintLevel> {
     let mut lints = Vec::new();
     for (name, node) in view.members("lints") {
-        if by_id_or_name(&name.value).is_none() {
-            let known: Vec<&str> = crate::finding::CODES.iter().map(|code| code.name).collect();
-            let finding = Finding::new(&code::UNKNOWN_LINT, format!("no finding is called `{name}`")).at(name.span, "");
-            reader.push(match crate::finding::suggest::did_you_mean(&name.value, known) {
-                Some(guess) => finding.help(guess),
-                None => finding.help("`flow-fabric rule` lists all findings"),
-            });
-            continue;
-        }
         let (level, reason) = match &node.value {
-            Value::String(word) => (level_of(word), None),
+            Value::String(word) => (word.parse::<Level>().ok(), None),
             Value::Table(table) => {
                 let view = View::new(&language::LINT, table, node.span);
-                let Some(word) = view.string("level") else { continue };
-                (level_of(&word.value), view.string("reason").map(|reason| reason.value))
+                (view.word("level", |word| word.parse().ok()).map(|word| word.value), view.string("reason"))
             }
-            _ => continue,
+            _ => (None, None),
         };
-        lints.push(LintLevel { name: name.clone(), level, reason });
+        if let Some(level) = level {
+            let reason = reason.map(|reason| reason.value);
+            lints.push(LintLevel { name: name.value.clone(), level, reason, span: Some(name.span) });
+        }
     }
     lints
+}
+
+/// Declared layouts; every name in them is a template with `{path}` once.
+pub(super) fn stored(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<String, DeclaredLayout> {
+    let mut layouts = IndexMap::new();
+    for (name, node) in view.members("stored") {
+        let Some(table) = node.as_table() else { continue };
+        let view = View::new(&language::STORED, table, name.span);
+        let mut templates: Vec<Spanned<String>> = view.strings("optional").unwrap_or_default();
+        let optional = templates.iter().map(|template| template.value.clone()).collect();
+        let mut required = Vec::new();
+        for (key, role) in [
+            ("scales", Role::Scales),
+            ("zero_point", Role::ZeroPoint),
+            ("global_scale", Role::GlobalScale),
+            ("shape", Role::Shape),
+        ] {
+            if let Some(template) = view.string(key) {
+                required.push((role, template.value.clone()));
+                templates.push(template);
+            }
+        }
+        let weight = view.string("weight");
+        let path = view.string("path");
+        templates.extend(weight.iter().chain(&path).cloned());
+        for template in templates.iter().filter(|template| !DeclaredLayout::is_template(&template.value)) {
+            reader.push(
+                Finding::new(&code::BAD_VALUE, format!("`{template}` does not name a path"))
+                    .at(template.span, "")
+                    .help("`{path}` stands exactly once in each name, such as `{path}.qweight`"),
+            );
+        }
+        let packed = view.table("packed", &language::PACKED).and_then(|view| {
+            let dimension = i32::try_from(view.integer("dimension").map_or(-1, |number| number.value)).ok()?;
+            Some((dimension, view.count("by")?.value))
+        });
+        let Some(weight) = weight else { continue };
+        let layout = DeclaredLayout {
+            name: Arc::from(format!("stored.{name}")),
+            weight: weight.value,
+            required,
+            optional,
+            path: path.map_or_else(|| "{path}".to_owned(), |path| path.value),
+            shape: DeclaredShape { packed, transposed: view.boolean("transposed").unwrap_or(false) },
+            dtype: view.string("dtype").and_then(|name| dtype(reader, &name)),
+        };
+        layouts.insert(name.value.clone(), layout);
+    }
+    layouts
 }
 
 pub(super) fn sensitive(reader: &mut Reader<'_>, view: &View<'_>) -> Sensitive {
