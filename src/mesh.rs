@@ -269,7 +269,7 @@ impl Cut {
 /// Sizes near `parts` that divide `units`, for help texts: the next smaller and the next larger.
 #[must_use]
 pub fn near_divisors(units: u64, parts: u64) -> Vec<u64> {
-    let divides = |n: &u64| *n > 0 && units % n == 0;
+    let divides = |n: &u64| *n > 0 && units.is_multiple_of(*n);
     let below = (1..parts).rev().take(4096).find(divides);
     let above = (parts + 1..=units).take(4096).find(divides);
     below.into_iter().chain(above).collect()

@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::finding::FindingsDocument;
+use crate::plan::record::PlanRecord;
+use crate::policy;
 
 /// A schema and its name.
 #[derive(Debug)]
@@ -21,11 +23,19 @@ pub struct SchemaDocument {
 }
 
 /// Every schema, by name.
-pub static ALL: &[SchemaDocument] = &[SchemaDocument {
-    name: "findings",
-    about: "findings, as `--format json` prints them",
-    build: root::<FindingsDocument>,
-}];
+pub static ALL: &[SchemaDocument] = &[
+    SchemaDocument {
+        name: "findings",
+        about: "findings, as `--format json` prints them",
+        build: root::<FindingsDocument>,
+    },
+    SchemaDocument {
+        name: "plan",
+        about: "a resolved plan, as `plan --format json` prints it",
+        build: root::<PlanRecord>,
+    },
+    SchemaDocument { name: "policy", about: "a policy file", build: policy::schema::schema },
+];
 
 /// Finds a schema.
 #[must_use]

@@ -10,13 +10,17 @@ use std::path::{Path, PathBuf};
 
 use flow_fabric::finding::{CODES, FindingsDocument, page, render};
 use flow_fabric::source::Sources;
-use flow_fabric::{cli, schema};
+use flow_fabric::{cli, policy, schema};
 
 /// Every generated file: its path in the repository, and its text. Add new kinds here.
 fn generated() -> BTreeMap<String, String> {
     let schemas =
         schema::ALL.iter().map(|document| (format!("schemas/{}.schema.json", document.name), document.text()));
-    let pages = [("docs/cli.md".to_owned(), cli::reference()), ("docs/findings.md".to_owned(), findings())];
+    let pages = [
+        ("docs/cli.md".to_owned(), cli::reference()),
+        ("docs/findings.md".to_owned(), findings()),
+        ("docs/policy.md".to_owned(), policy::reference()),
+    ];
     schemas.chain(pages).collect()
 }
 

@@ -139,7 +139,8 @@ impl Class {
                 }
             })
             .collect();
-        let stored_bytes = weight.components.iter().fold(0, |sum: u64, component| sum.saturating_add(component.tensor.bytes.length));
+        let stored_bytes =
+            weight.components.iter().fold(0, |sum: u64, component| sum.saturating_add(component.tensor.bytes.length));
         // The weight's own misfits are said once, of the weight.
         let stored_misfits = if cuts.misfits.is_empty() {
             stored.iter().flat_map(|component| component.cuts.misfits.iter().cloned()).collect()
@@ -197,9 +198,9 @@ impl Class {
 
     /// Groups along the contracted dimension for `shard_group`: the axis' size where the spec puts it there.
     fn groups_of(&self, mesh: &Mesh, axis: &str, contracted: usize) -> u64 {
-        let on_it = mesh.axis(axis).filter(|axis| {
-            self.cuts.dimensions.get(contracted).is_some_and(|dimension| dimension.axes.contains(axis))
-        });
+        let on_it = mesh
+            .axis(axis)
+            .filter(|axis| self.cuts.dimensions.get(contracted).is_some_and(|dimension| dimension.axes.contains(axis)));
         on_it.map_or(1, |axis| mesh.size(axis))
     }
 
@@ -210,13 +211,23 @@ impl Class {
             .components
             .into_iter()
             .map(|component| {
-                let stored =
-                    Stored { dtype: component.dtype, shape: &component.shape, is_weight: component.role == Role::Weight, preferred_group: None };
+                let stored = Stored {
+                    dtype: component.dtype,
+                    shape: &component.shape,
+                    is_weight: component.role == Role::Weight,
+                    preferred_group: None,
+                };
                 let cuts = match policy.partition.companion_spec {
                     CompanionSpec::Same => ComponentCuts::same(&self.cuts, &written, stored, mesh),
                     CompanionSpec::Derived => self.divided(&component.divides, &component.shape, mesh),
                 };
-                PlannedComponent { role: component.role, name: component.name, dtype: component.dtype, shape: component.shape, cuts }
+                PlannedComponent {
+                    role: component.role,
+                    name: component.name,
+                    dtype: component.dtype,
+                    shape: component.shape,
+                    cuts,
+                }
             })
             .collect()
     }

@@ -74,7 +74,8 @@ pub(super) fn decide(policy: &Policy, matcher: &PolicyMatcher, inventory: &Inven
     for (index, weight) in inventory.weights.iter().enumerate() {
         let matches = walk.resolve(&weight.path);
         let partition = first(&policy.partition_rules, matches.candidates(matcher.partition), weight, layers.as_ref());
-        let quantization = first(&policy.quantization_rules, matches.candidates(matcher.quantization), weight, layers.as_ref());
+        let quantization =
+            first(&policy.quantization_rules, matches.candidates(matcher.quantization), weight, layers.as_ref());
         let loader = first(&policy.loader_rules, matches.candidates(matcher.loader), weight, layers.as_ref());
         let named_sensitive = !matches.candidates(matcher.sensitive).is_empty();
         for rule in matches.candidates(matcher.slots) {
@@ -97,7 +98,8 @@ pub(super) fn decide(policy: &Policy, matcher: &PolicyMatcher, inventory: &Inven
             resolved.misplaced.push((index, misplaced));
             None
         });
-        let forced = quantization.and_then(|at| policy.quantization_rules.get(at)).is_some_and(|rule| rule.decision.force);
+        let forced =
+            quantization.and_then(|at| policy.quantization_rules.get(at)).is_some_and(|rule| rule.decision.force);
         if let Some(class_entry) = classes.get_mut(class) {
             class_entry.weights += 1;
             let low_rank = weight.shape.len() as u64 <= policy.sensitive.max_rank;
@@ -130,7 +132,12 @@ fn first<D>(rules: &[Rule<D>], candidates: &[RuleIndex], weight: &Weight, layers
 }
 
 fn holds(when: &Spanned<When>, weight: &Weight, layers: Option<&Layers>) -> bool {
-    let facts = Facts { shape: Some(&weight.shape), dtype: Some(weight.dtype), format: Some(weight.format.name()), layers_known: true };
+    let facts = Facts {
+        shape: Some(&weight.shape),
+        dtype: Some(weight.dtype),
+        format: Some(weight.format.name()),
+        layers_known: true,
+    };
     evaluate(&when.value, &facts, |of| layers.and_then(|layers| layers.of(&weight.path, of))) == Verdict::Holds
 }
 
@@ -151,11 +158,16 @@ pub(super) fn stacked(policy: &Policy, path: &str) -> bool {
 
 /// The device coordinate that owns a placed weight: consecutive numbers share a device.
 fn owner(policy: &Policy, mesh: &Mesh, rule: Option<usize>, path: &str) -> Result<Option<u64>, Misplaced> {
-    let Some(place) = rule.and_then(|at| policy.partition_rules.get(at)).and_then(|rule| rule.decision.place.as_ref()) else {
+    let Some(place) = rule.and_then(|at| policy.partition_rules.get(at)).and_then(|rule| rule.decision.place.as_ref())
+    else {
         return Ok(None);
     };
     let Place { axis, index, of } = &place.value;
-    let number = index.value.captures(path).and_then(|groups| groups.get(1)).and_then(|group| group.as_str().parse::<u64>().ok());
+    let number = index
+        .value
+        .captures(path)
+        .and_then(|groups| groups.get(1))
+        .and_then(|group| group.as_str().parse::<u64>().ok());
     let number = number.ok_or(Misplaced::NoNumber)?;
     if number >= of.value {
         return Err(Misplaced::Beyond(number));

@@ -7,17 +7,26 @@ use super::decide::{Misplaced, Resolved};
 use super::shard::Misfit;
 use super::totals::Device;
 use crate::finding::{Finding, code};
-use crate::inventory::Inventory;
+use crate::inventory::{self, Inventory};
 use crate::mesh::{Mesh, PartitionSpec};
 use crate::policy::{Policy, Rule, Sharding};
 use crate::source::{SourceId, Span, Spanned};
 
-pub(super) fn findings(policy: &Policy, inventory: &Inventory, mesh: &Mesh, resolved: &Resolved, findings: &mut Vec<Finding>) {
+pub(super) fn findings(
+    policy: &Policy,
+    inventory: &Inventory,
+    mesh: &Mesh,
+    resolved: &Resolved,
+    findings: &mut Vec<Finding>,
+) {
     if inventory.weights.is_empty() {
-        findings.push(
-            Finding::new(&code::EMPTY_CHECKPOINT, format!("`{}` has no weights", inventory.name))
-                .help(if inventory.excluded > 0 { "`exclude` takes all of its tensors out" } else { "a plan over nothing proves nothing; check the path" }),
-        );
+        findings.push(Finding::new(&code::EMPTY_CHECKPOINT, format!("`{}` has no weights", inventory.name)).help(
+            if inventory.excluded > 0 {
+                "`exclude` takes all of its tensors out"
+            } else {
+                "a plan over nothing proves nothing; check the path"
+            },
+        ));
         return;
     }
     let report = Report { policy, inventory, mesh, resolved };
@@ -33,14 +42,25 @@ pub(super) fn findings(policy: &Policy, inventory: &Inventory, mesh: &Mesh, reso
 /// Devices that hold more than the mesh declares.
 pub(super) fn memory(declared: Option<&Spanned<u64>>, devices: &[Device], mesh: &Mesh, findings: &mut Vec<Finding>) {
     let Some(limit) = declared else { return };
-    let over: Vec<(usize, &Device)> = devices.iter().enumerate().filter(|(_, device)| device.planned_bytes > limit.value).collect();
-    let Some((number, worst)) = over.iter().max_by_key(|(number, device)| (device.planned_bytes, std::cmp::Reverse(*number))) else { return };
+    let over: Vec<(usize, &Device)> =
+        devices.iter().enumerate().filter(|(_, device)| device.planned_bytes > limit.value).collect();
+    let Some((number, worst)) =
+        over.iter().max_by_key(|(number, device)| (device.planned_bytes, std::cmp::Reverse(*number)))
+    else {
+        return;
+    };
     let gib = crate::units::bytes;
     let coordinates = mesh.coordinates(*number as u64);
     let at: Vec<String> = mesh.axes().iter().zip(coordinates).map(|((name, _), at)| format!("{name}={at}")).collect();
     let finding = Finding::new(
         &code::DEVICE_MEMORY,
-        format!("{} of {} devices need more than {}, up to {} as planned", over.len(), devices.len(), gib(limit.value), gib(worst.planned_bytes)),
+        format!(
+            "{} of {} devices need more than {}, up to {} as planned",
+            over.len(),
+            devices.len(),
+            gib(limit.value),
+            gib(worst.planned_bytes)
+        ),
     )
     .at(limit.span, "")
     .note(format!("fullest: device {number} ({})", at.join(", ")));
@@ -51,8 +71,8 @@ pub(super) fn memory(declared: Option<&Spanned<u64>>, devices: &[Device], mesh: 
     });
 }
 
-/// Paths that one finding lists.
-const MOST_PATHS: usize = 8;
+/// Path templates that one finding lists.
+const MOST_TEMPLATES: usize = 8;
 
 struct Report<'a> {
     policy: &'a Policy,
@@ -79,7 +99,11 @@ impl Report<'_> {
     }
 
     fn first_note(&self, finding: Finding, group: Group) -> Finding {
-        if group.weights == 1 { finding } else { finding.note(format!("first of {}: `{}`", group.weights, self.path(group.first))) }
+        if group.weights == 1 {
+            finding
+        } else {
+            finding.note(format!("first of {}: `{}`", group.weights, self.path(group.first)))
+        }
     }
 
     fn grouped<K: Ord>(&self, keys: impl Fn(&Class) -> Vec<K>) -> BTreeMap<K, Group> {
@@ -125,7 +149,8 @@ impl Report<'_> {
     fn misfit(&self, rule: &Rule<Sharding>, misfit: &Misfit, group: Group) -> Finding {
         let decision = &rule.decision;
         let span_of = |entry: usize| decision.spec.get(entry).map_or(decision.span, |dimension| dimension.span);
-        let axes_of = |entry: usize| decision.spec.get(entry).map_or_else(String::new, |dimension| dimension.entry.to_string());
+        let axes_of =
+            |entry: usize| decision.spec.get(entry).map_or_else(String::new, |dimension| dimension.entry.to_string());
         let finding = match misfit {
             Misfit::SpecTooLong { entries, rank } => Finding::new(
                 &code::SPEC_TOO_LONG,
@@ -201,7 +226,9 @@ impl Report<'_> {
 
     /// Points at the sizes of the axes in the policy's mesh.
     fn axis_size(&self, mut finding: Finding, axes: &[String]) -> Finding {
-        let Some(declared) = self.policy.mesh.as_ref().filter(|declared| declared.mesh == *self.mesh) else { return finding };
+        let Some(declared) = self.policy.mesh.as_ref().filter(|declared| declared.mesh == *self.mesh) else {
+            return finding;
+        };
         for axis in axes {
             let span = declared.mesh.axis(axis).and_then(|axis| declared.size_spans.get(axis.index()));
             if let Some(&span) = span {
@@ -255,7 +282,8 @@ impl Report<'_> {
     fn misplaced(&self, findings: &mut Vec<Finding>) {
         let mut groups: BTreeMap<(usize, Option<u64>), Group> = BTreeMap::new();
         for &(index, misplaced) in &self.resolved.misplaced {
-            let class = self.resolved.decisions.get(index).and_then(|decision| self.resolved.classes.get(decision.class));
+            let class =
+                self.resolved.decisions.get(index).and_then(|decision| self.resolved.classes.get(decision.class));
             let Some(rule) = class.and_then(|class| class.partition) else { continue };
             let beyond = match misplaced {
                 Misplaced::NoNumber => None,
@@ -264,12 +292,21 @@ impl Report<'_> {
             groups.entry((rule, beyond)).or_insert(Group { weights: 0, first: index }).weights += 1;
         }
         for ((rule, beyond), group) in groups {
-            let Some(place) = self.policy.partition_rules.get(rule).and_then(|rule| Some((rule, rule.decision.place.as_ref()?))) else { continue };
+            let Some(place) =
+                self.policy.partition_rules.get(rule).and_then(|rule| Some((rule, rule.decision.place.as_ref()?)))
+            else {
+                continue;
+            };
             let (rule, place) = place;
             let finding = match beyond {
                 Some(number) => Finding::new(
                     &code::MISPLACED,
-                    format!("rule `{}` finds number {number} in {}, but there are {}", rule.name, self.of(group), place.value.of),
+                    format!(
+                        "rule `{}` finds number {number} in {}, but there are {}",
+                        rule.name,
+                        self.of(group),
+                        place.value.of
+                    ),
                 )
                 .at(place.value.of.span, "numbers run from 0")
                 .help("raise `of` to the number of experts of the model"),
@@ -287,19 +324,39 @@ impl Report<'_> {
     /// Weights without a rule, where the policy says that every one must have one.
     fn unmatched(&self, findings: &mut Vec<Finding>) {
         let collect = |unmatched: fn(&Class) -> bool| {
-            let classes: Vec<usize> = self.resolved.classes.iter().enumerate().filter(|(_, class)| unmatched(class)).map(|(at, _)| at).collect();
-            let indices = self.resolved.decisions.iter().enumerate().filter(|(_, decision)| classes.contains(&decision.class));
+            let classes: Vec<usize> = self
+                .resolved
+                .classes
+                .iter()
+                .enumerate()
+                .filter(|(_, class)| unmatched(class))
+                .map(|(at, _)| at)
+                .collect();
+            let indices =
+                self.resolved.decisions.iter().enumerate().filter(|(_, decision)| classes.contains(&decision.class));
             indices.map(|(index, _)| index).collect::<Vec<_>>()
         };
         if !self.policy.partition.unmatched_replicate {
             let weights = collect(|class| class.partition.is_none());
             let none = self.policy.partition_rules.is_empty();
-            self.unmatched_in("partition", &weights, none, "add a rule for it, or declare `unmatched = \"replicate\"` in `[partition]`", findings);
+            self.unmatched_in(
+                "partition",
+                &weights,
+                none,
+                "add a rule for it, or declare `unmatched = \"replicate\"` in `[partition]`",
+                findings,
+            );
         }
         if self.policy.quantization.unmatched_error {
             let weights = collect(|class| class.quantization.is_none());
             let none = self.policy.quantization_rules.is_empty();
-            self.unmatched_in("quantization", &weights, none, "add a rule for it (`scheme = \"keep\"` leaves it alone)", findings);
+            self.unmatched_in(
+                "quantization",
+                &weights,
+                none,
+                "add a rule for it (`scheme = \"keep\"` leaves it alone)",
+                findings,
+            );
         }
     }
 
@@ -312,16 +369,18 @@ impl Report<'_> {
             [one] => format!("no {table} rule matches `{one}`"),
             many => format!("no {table} rule matches {} of {} weights", many.len(), self.inventory.weights.len()),
         };
-        let mut finding = Finding::new(&code::UNMATCHED_WEIGHT, message).help(if none { "the table has no rules" } else { help });
+        let mut finding =
+            Finding::new(&code::UNMATCHED_WEIGHT, message).help(if none { "the table has no rules" } else { help });
         if let (Some(span), false) = (self.table_span(table), none) {
             finding = finding.at(span, "the table");
         }
         if paths.len() > 1 {
-            for path in paths.iter().take(MOST_PATHS) {
-                finding = finding.note(format!("`{path}`"));
+            let templates = inventory::collapse(paths.iter().map(|&path| (path, ())));
+            for template in templates.iter().take(MOST_TEMPLATES) {
+                finding = finding.note(format!("`{template}`"));
             }
-            if paths.len() > MOST_PATHS {
-                finding = finding.note(format!("and {} more", paths.len() - MOST_PATHS));
+            if templates.len() > MOST_TEMPLATES {
+                finding = finding.note(format!("and {} more templates like these", templates.len() - MOST_TEMPLATES));
             }
         }
         findings.push(finding);
@@ -345,24 +404,32 @@ impl Report<'_> {
         for (index, weight) in self.inventory.weights.iter().enumerate() {
             let Some(target) = weight.alias_of.as_deref().and_then(|path| by_path.get(path)) else { continue };
             let (Some(own), Some(other)) = (self.decided(index), self.decided(*target)) else { continue };
-            let differs = [
-                (own.0 != other.0, "shard"),
-                (own.1 != other.1, "quant"),
-                (own.2 != other.2, "load"),
-            ];
+            let differs = [(own.0 != other.0, "shard"), (own.1 != other.1, "quant"), (own.2 != other.2, "load")];
             let differs: Vec<&str> = differs.iter().filter(|(differs, _)| *differs).map(|(_, what)| *what).collect();
             if differs.is_empty() {
                 continue;
             }
             let mut finding = Finding::new(
                 &code::ALIAS_DISAGREES,
-                format!("`{}` and `{}` share storage but not their {} decision", self.path(*target), weight.path, differs.join(" and ")),
+                format!(
+                    "`{}` and `{}` share storage but not their {} decision",
+                    self.path(*target),
+                    weight.path,
+                    differs.join(" and ")
+                ),
             );
             for at in [*target, index] {
-                let class = self.resolved.decisions.get(at).and_then(|decision| self.resolved.classes.get(decision.class));
+                let class =
+                    self.resolved.decisions.get(at).and_then(|decision| self.resolved.classes.get(decision.class));
                 let span = class.and_then(|class| match differs.first() {
-                    Some(&"shard") => class.partition.and_then(|rule| self.policy.partition_rules.get(rule)).map(|rule| rule.name.span),
-                    _ => class.quantization.and_then(|rule| self.policy.quantization_rules.get(rule)).map(|rule| rule.name.span),
+                    Some(&"shard") => class
+                        .partition
+                        .and_then(|rule| self.policy.partition_rules.get(rule))
+                        .map(|rule| rule.name.span),
+                    _ => class
+                        .quantization
+                        .and_then(|rule| self.policy.quantization_rules.get(rule))
+                        .map(|rule| rule.name.span),
                 });
                 if let Some(span) = span {
                     finding = finding.at(span, format!("decides `{}`", self.path(at)));
@@ -415,4 +482,3 @@ fn keyed(class: &Class, misfits: &[Misfit]) -> Vec<(usize, Misfit)> {
 fn list(numbers: &[u64]) -> String {
     numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
 }
-

@@ -102,7 +102,11 @@ fn stems<'a>(path: &'a str, separators: &'a Separators) -> impl Iterator<Item = 
     tokens(path, separators).filter_map(|(start, token)| {
         let (stem, number) = token.rsplit_once('_')?;
         let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
-        if digits && !stem.is_empty() { Some((path.get(..start + stem.len() + 1)?, number.parse().ok()?)) } else { None }
+        if digits && !stem.is_empty() {
+            Some((path.get(..start + stem.len() + 1)?, number.parse().ok()?))
+        } else {
+            None
+        }
     })
 }
 
@@ -136,7 +140,8 @@ mod tests {
 
     #[test]
     fn the_first_all_digit_token_counts_per_prefix() {
-        let layers = layers(&["model.layers.0.w", "model.layers.1.experts.7.w", "model.layers.3.w", "vision.0.w"], &[3]);
+        let layers =
+            layers(&["model.layers.0.w", "model.layers.1.experts.7.w", "model.layers.3.w", "vision.0.w"], &[3]);
         let at = |path| layers.of(path, None);
         assert_eq!(at("model.layers.1.experts.7.w"), Some(Layer { number: 1, position: 1, count: 2 }));
         assert_eq!(at("vision.0.w"), Some(Layer { number: 0, position: 0, count: 1 }));
@@ -147,7 +152,11 @@ mod tests {
     #[test]
     fn a_numbered_name_counts_when_its_siblings_have_no_gap() {
         let layers = layers(
-            &["t/decoder_layer_0/rms_norm_1/scale", "t/decoder_layer_1/rms_norm_1/scale", "t/decoder_layer_1/linear_1/w"],
+            &[
+                "t/decoder_layer_0/rms_norm_1/scale",
+                "t/decoder_layer_1/rms_norm_1/scale",
+                "t/decoder_layer_1/linear_1/w",
+            ],
             &[],
         );
         let layer = layers.of("t/decoder_layer_1/rms_norm_1/scale", None).unwrap();

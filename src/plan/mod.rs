@@ -13,8 +13,8 @@ pub mod record;
 pub mod shard;
 mod slots;
 mod totals;
-mod write;
 pub mod when;
+mod write;
 
 use std::sync::Arc;
 
@@ -119,7 +119,11 @@ impl Plan {
     ///
     /// # Errors
     /// The policy's patterns are too large together. All else is a finding.
-    pub fn new(policy: &Policy, inventory: impl Into<Arc<Inventory>>, options: &PlanOptions) -> Result<Self, PlanError> {
+    pub fn new(
+        policy: &Policy,
+        inventory: impl Into<Arc<Inventory>>,
+        options: &PlanOptions,
+    ) -> Result<Self, PlanError> {
         let inventory = inventory.into();
         let matcher = policy.compile()?;
         let declared = policy.mesh.as_ref();
@@ -152,7 +156,11 @@ impl Plan {
 
     /// Every weight with its decisions, in the order of the checkpoint.
     pub fn weights(&self) -> impl ExactSizeIterator<Item = PlannedWeight<'_>> {
-        self.inventory.weights.iter().zip(&self.decisions).map(|(weight, decision)| PlannedWeight { plan: self, weight, decision })
+        self.inventory.weights.iter().zip(&self.decisions).map(|(weight, decision)| PlannedWeight {
+            plan: self,
+            weight,
+            decision,
+        })
     }
 
     /// The weight at a path. Linear; collect [`Plan::weights`] into a map to ask often.

@@ -19,9 +19,9 @@ impl DimensionCut {
     /// The chunk number that a device at `coordinates` holds.
     #[must_use]
     pub fn index(&self, mesh: &Mesh, coordinates: &[u64]) -> u64 {
-        self.axes.iter().fold(0, |index, &axis| {
-            index * mesh.size(axis) + coordinates.get(axis.index()).copied().unwrap_or(0)
-        })
+        self.axes
+            .iter()
+            .fold(0, |index, &axis| index * mesh.size(axis) + coordinates.get(axis.index()).copied().unwrap_or(0))
     }
 
     /// Devices along the axes.
@@ -112,7 +112,9 @@ impl Misfit {
     pub fn near(&self) -> Vec<u64> {
         match *self {
             Misfit::Indivisible { size, parts, .. } => near_divisors(size, parts),
-            Misfit::CutUnit { size, unit, parts, .. } if unit > 0 && size % unit == 0 => near_divisors(size / unit, parts),
+            Misfit::CutUnit { size, unit, parts, .. } if unit > 0 && size % unit == 0 => {
+                near_divisors(size / unit, parts)
+            }
             _ => Vec::new(),
         }
     }
@@ -155,7 +157,9 @@ impl Cuts {
                 }
             }
             let dimension = entry + offset;
-            let (Some(&size), true) = (shape.get(dimension), !axes.is_empty() && axes.len() == names.len()) else { continue };
+            let (Some(&size), true) = (shape.get(dimension), !axes.is_empty() && axes.len() == names.len()) else {
+                continue;
+            };
             let parts = parts(mesh, &axes);
             let cut = cuts.cut(entry, dimension, size, parts, written.unit, written.fewer_replicate, indivisible);
             if let Some(slot) = cuts.dimensions.get_mut(dimension) {
@@ -165,7 +169,10 @@ impl Cuts {
         cuts
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one private function, each argument a number of the rule or the weight")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one private function, each argument a number of the rule or the weight"
+    )]
     fn cut(
         &mut self,
         entry: usize,
@@ -177,12 +184,12 @@ impl Cuts {
         indivisible: Indivisible,
     ) -> Cut {
         let unit = unit.max(1);
-        let whole_units = size % unit == 0;
+        let whole_units = size.is_multiple_of(unit);
         let units = size / unit;
-        if whole_units && units % parts == 0 {
+        if whole_units && units.is_multiple_of(parts) {
             return Cut::Even { chunk: size / parts, replicas: 1 };
         }
-        if whole_units && fewer_replicate && units > 0 && units < parts && parts % units == 0 {
+        if whole_units && fewer_replicate && units > 0 && units < parts && parts.is_multiple_of(units) {
             self.fallbacks.push(Fallback::FewerUnits);
             return Cut::Even { chunk: unit, replicas: parts / units };
         }
@@ -220,7 +227,8 @@ impl Cuts {
     /// Sizes that the device with these chunk numbers stores.
     #[must_use]
     pub fn local_shape(&self, shape: &[u64], mesh: &Mesh, coordinates: &[u64]) -> Vec<u64> {
-        let local = |(dimension, size): (&DimensionCut, &u64)| dimension.cut.stored(*size, dimension.index(mesh, coordinates));
+        let local =
+            |(dimension, size): (&DimensionCut, &u64)| dimension.cut.stored(*size, dimension.index(mesh, coordinates));
         self.dimensions.iter().zip(shape).map(local).collect()
     }
 
@@ -320,7 +328,8 @@ impl ComponentCuts {
             }
             if size % parts == 0 {
                 if let Some(slot) = cuts.dimensions.get_mut(dimension) {
-                    *slot = DimensionCut { axes: from.axes.clone(), cut: Cut::Even { chunk: size / parts, replicas: 1 } };
+                    *slot =
+                        DimensionCut { axes: from.axes.clone(), cut: Cut::Even { chunk: size / parts, replicas: 1 } };
                 }
             } else {
                 cuts.misfits.push(Misfit::Indivisible { entry: dimension, dimension, size, parts });
@@ -337,7 +346,7 @@ fn group_length(size: u64, groups: u64, preferred: Option<u64>) -> u64 {
     if let Some(group) = preferred.filter(fits) {
         return group;
     }
-    if groups > 0 && size % groups == 0 {
+    if groups > 0 && size.is_multiple_of(groups) {
         return size / groups;
     }
     USUAL.iter().copied().find(fits).unwrap_or_else(|| size.div_ceil(groups.max(1)))
@@ -399,16 +408,23 @@ mod tests {
     #[test]
     fn packed_words_and_blocks_are_not_cut() {
         let mesh = Mesh::new([("model", 4)]).unwrap();
-        let weight = |size: u64| Cuts { dimensions: vec![DimensionCut::WHOLE, even(&[0], &mesh, size)], ..Cuts::default() };
+        let weight =
+            |size: u64| Cuts { dimensions: vec![DimensionCut::WHOLE, even(&[0], &mesh, size)], ..Cuts::default() };
         let derive = |size: u64, dtype: Dtype, stored: u64| {
             let shape = [2, stored];
             let stored = Stored { dtype, shape: &shape, is_weight: true, preferred_group: None };
             ComponentCuts::derive(&weight(size), &[2, size], &spec(&["-", "model"]), stored).cuts
         };
         assert_eq!(derive(64, Dtype::I32, 8).local_shape(&[2, 8], &mesh, &[1]), [2, 2]);
-        assert_eq!(derive(16, Dtype::I32, 2).misfits, [Misfit::CutGroup { entry: 1, dimension: 1, chunk: 4, group: 8 }]);
+        assert_eq!(
+            derive(16, Dtype::I32, 2).misfits,
+            [Misfit::CutGroup { entry: 1, dimension: 1, chunk: 4, group: 8 }]
+        );
         assert_eq!(derive(128, Dtype::Q40, 128).misfits, []);
-        assert_eq!(derive(64, Dtype::Q40, 64).misfits, [Misfit::CutGroup { entry: 1, dimension: 1, chunk: 16, group: 32 }]);
+        assert_eq!(
+            derive(64, Dtype::Q40, 64).misfits,
+            [Misfit::CutGroup { entry: 1, dimension: 1, chunk: 16, group: 32 }]
+        );
     }
 
     #[test]

@@ -14,14 +14,14 @@ pub(super) fn resolve(policy: &Policy, resolved: &Resolved, findings: &mut Vec<F
         .iter()
         .zip(&resolved.slots)
         .map(|((name, slot), weights)| {
-            if let (Some(pattern), true) = (slot.tensors.first(), weights.is_empty()) {
-                if pattern.span.source == crate::source::SourceId::ROOT {
-                    findings.push(
-                        Finding::new(&code::EMPTY_SLOT, format!("slot `{name}` has no weight in this checkpoint"))
-                            .at(pattern.span, "matches nothing")
-                            .help("correct its patterns, or say in `[lints]` why that is fine"),
-                    );
-                }
+            if let (Some(pattern), true) = (slot.tensors.first(), weights.is_empty())
+                && pattern.span.source == crate::source::SourceId::ROOT
+            {
+                findings.push(
+                    Finding::new(&code::EMPTY_SLOT, format!("slot `{name}` has no weight in this checkpoint"))
+                        .at(pattern.span, "matches nothing")
+                        .help("correct its patterns, or say in `[lints]` why that is fine"),
+                );
             }
             let sampler = slot.sampler.as_ref().and_then(|name| {
                 Some(NamedRecord { name: name.value.clone(), profile: policy.samplers.get(&name.value)?.clone() })

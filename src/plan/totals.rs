@@ -56,7 +56,10 @@ pub(super) fn devices(mesh: &Mesh, inventory: &Inventory, resolved: &Resolved) -
             }
             for (&(class, owner), &weights) in &uneven {
                 let Some(class) = resolved.classes.get(class) else { continue };
-                let absent = class.place_axis.zip(owner).is_some_and(|(axis, owner)| coordinates.get(axis.index()) != Some(&owner));
+                let absent = class
+                    .place_axis
+                    .zip(owner)
+                    .is_some_and(|(axis, owner)| coordinates.get(axis.index()) != Some(&owner));
                 let Some(weight) = inventory.weights.get(class.first).filter(|_| !absent) else { continue };
                 device.add(class.share(mesh, &coordinates, weight), weights);
             }
@@ -87,12 +90,17 @@ impl Class {
             .stored
             .iter()
             .zip(&weight.components)
-            .map(|(cuts, component)| bytes(&cuts.cuts, component.tensor.dtype, &component.tensor.shape, mesh, coordinates))
+            .map(|(cuts, component)| {
+                bytes(&cuts.cuts, component.tensor.dtype, &component.tensor.shape, mesh, coordinates)
+            })
             .fold(0, u64::saturating_add);
         let planned_bytes = if self.planned.is_empty() {
             stored_bytes
         } else {
-            let pieces = self.planned.iter().map(|component| bytes(&component.cuts.cuts, component.dtype, &component.shape, mesh, coordinates));
+            let pieces = self
+                .planned
+                .iter()
+                .map(|component| bytes(&component.cuts.cuts, component.dtype, &component.shape, mesh, coordinates));
             pieces.fold(0, u64::saturating_add)
         };
         Device { stored_bytes, planned_bytes }

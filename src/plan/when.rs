@@ -81,7 +81,8 @@ fn one_of<T: PartialEq + std::fmt::Display>(wanted: &[T], found: &T, what: &str)
 }
 
 fn sized(sizes: &[Option<u64>], shape: &[u64]) -> Result<(), String> {
-    let fits = sizes.len() == shape.len() && sizes.iter().zip(shape).all(|(size, found)| size.is_none_or(|size| size == *found));
+    let fits = sizes.len() == shape.len()
+        && sizes.iter().zip(shape).all(|(size, found)| size.is_none_or(|size| size == *found));
     if fits { Ok(()) } else { Err(format!("wants shape {}, found {shape:?}", stars(sizes))) }
 }
 
@@ -117,7 +118,8 @@ fn alternatives<T: std::fmt::Display>(wanted: &[T]) -> String {
 }
 
 fn stars(sizes: &[Option<u64>]) -> String {
-    let sizes: Vec<String> = sizes.iter().map(|size| size.map_or_else(|| "*".to_owned(), |size| size.to_string())).collect();
+    let sizes: Vec<String> =
+        sizes.iter().map(|size| size.map_or_else(|| "*".to_owned(), |size| size.to_string())).collect();
     format!("[{}]", sizes.join(", "))
 }
 
@@ -132,7 +134,8 @@ mod tests {
 
     #[test]
     fn every_condition_can_hold_fail_and_be_undecided() {
-        let facts = Facts { shape: Some(&[8, 6144]), dtype: Some(Dtype::Bf16), format: Some("plain"), layers_known: true };
+        let facts =
+            Facts { shape: Some(&[8, 6144]), dtype: Some(Dtype::Bf16), format: Some("plain"), layers_known: true };
         let layer = |change: fn(&mut WhenLayer)| {
             let mut layer = WhenLayer::default();
             change(&mut layer);

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
 
 use super::record::{
-    CompanionRecord, DeviceRecord, FORMAT, FORMAT_VERSION, LoadRecord, MeshRecord, PlanRecord, QuantRecord, ShardPieceRecord,
-    ShardRecord, SlotRecord, StoredComponentRecord, StoredRecord, TensorRecord,
+    CompanionRecord, DeviceRecord, FORMAT, FORMAT_VERSION, LoadRecord, MeshRecord, PlanRecord, QuantRecord,
+    ShardPieceRecord, ShardRecord, SlotRecord, StoredComponentRecord, StoredRecord, TensorRecord,
 };
 use super::{Plan, PlannedWeight, SlotPlan};
 use crate::finding::FindingRecord;

@@ -67,7 +67,12 @@ fn value(node: &Node, kind: &'static Kind, context: &Context<'_>, findings: &mut
         }
         (Kind::Words(words), Value::String(text)) => {
             if !words.iter().any(|word| word.word == text) {
-                findings.push(unknown_word(text, node.span, &words.iter().map(|word| word.word).collect::<Vec<_>>(), context));
+                findings.push(unknown_word(
+                    text,
+                    node.span,
+                    &words.iter().map(|word| word.word).collect::<Vec<_>>(),
+                    context,
+                ));
             }
         }
         (Kind::List(item), Value::Array(nodes)) => {
@@ -131,9 +136,7 @@ fn wrong_type(kind: &Kind, found: &Value, span: Span, context: &Context<'_>) -> 
     match (kind, found) {
         (Kind::List(_), Value::String(_)) => finding.help("put it in brackets"),
         (Kind::Integer { .. }, Value::String(_)) => finding.help("write it without quotes"),
-        (Kind::List(item), Value::Table(_)) if matches!(item, Kind::Table(_)) => {
-            finding.help("write the header with two brackets, `[[..]]`")
-        }
+        (Kind::List(Kind::Table(_)), Value::Table(_)) => finding.help("write the header with two brackets, `[[..]]`"),
         _ => finding,
     }
 }

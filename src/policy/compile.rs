@@ -47,7 +47,8 @@ impl Policy {
     /// A regex beyond the engine's size limits. Single patterns are checked when the policy is read; this is about all
     /// of them together.
     pub fn compile(&self) -> Result<PolicyMatcher, BuildError> {
-        let sensitive: Vec<matcher::Rule<'_>> = self.sensitive.patterns.iter().map(|pattern| bare("sensitive", pattern)).collect();
+        let sensitive: Vec<matcher::Rule<'_>> =
+            self.sensitive.patterns.iter().map(|pattern| bare("sensitive", pattern)).collect();
         let mut slots = Vec::new();
         let mut slot_of = Vec::new();
         for (index, (name, slot)) in self.slots.iter().enumerate() {

@@ -127,7 +127,12 @@ pub(crate) static POLICY: Shape = Shape {
             Optional,
             "Levels of findings, by finding name or code.",
         ),
-        field("sensitive", Table(&SENSITIVE), Optional, "Weights that no rule quantizes unless it says `force = true`."),
+        field(
+            "sensitive",
+            Table(&SENSITIVE),
+            Optional,
+            "Weights that no rule quantizes unless it says `force = true`.",
+        ),
         field("layers", Table(&LAYERS), Optional, "What counts as a layer for `when.layer`."),
         field("tie", List(&Table(&TIE)), Default("[]"), "Weights that share one storage."),
         field("stored", Named(&Table(&STORED)), Optional, "Stored layouts that the tool does not know, by name."),
@@ -178,10 +183,8 @@ pub(crate) static PARTITION: Shape = Shape {
     ],
 };
 
-const UNMATCHED_SHARD: &[Word] = &[
-    word("error", "A finding: every weight must be decided."),
-    word("replicate", "Replicated, counted in the plan."),
-];
+const UNMATCHED_SHARD: &[Word] =
+    &[word("error", "A finding: every weight must be decided."), word("replicate", "Replicated, counted in the plan.")];
 
 const INDIVISIBLE: &[Word] = &[
     word("error", "A finding with near sizes that divide."),
@@ -445,7 +448,12 @@ pub(crate) static RENAME: Shape = Shape {
     doc: "A new name for weights whose whole path a regex matches.",
     fields: &[
         field("regex", String("regex"), Required, "Over the whole path, anchored at both ends."),
-        field("to", String("template"), Required, "The new path; `$1` or `${name}` is a group of the regex, `$$` a dollar."),
+        field(
+            "to",
+            String("template"),
+            Required,
+            "The new path; `$1` or `${name}` is a group of the regex, `$$` a dollar.",
+        ),
     ],
 };
 
@@ -574,7 +582,12 @@ pub(crate) static STORED: Shape = Shape {
     title: "stored",
     doc: "A stored layout: which tensors make up one weight. In each name `{path}` stands exactly once.",
     fields: &[
-        field("weight", String("template"), Required, "Name of the tensor that holds the codes, such as `{path}.qweight`."),
+        field(
+            "weight",
+            String("template"),
+            Required,
+            "Name of the tensor that holds the codes, such as `{path}.qweight`.",
+        ),
         field("scales", String("template"), Optional, "Name of the scales; they must be stored."),
         field("zero_point", String("template"), Optional, "Name of the zero points; they must be stored."),
         field("global_scale", String("template"), Optional, "Name of the scale over all scales; it must be stored."),

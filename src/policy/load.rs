@@ -5,8 +5,8 @@ use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use petgraph::algo::tarjan_scc;
-use petgraph::graph::{DiGraph, NodeIndex};
-use petgraph::visit::{DfsPostOrder, EdgeRef};
+use petgraph::graph::{DiGraph, EdgeReference, NodeIndex};
+use petgraph::visit::EdgeRef;
 
 use super::check;
 use super::language;
@@ -49,7 +49,8 @@ pub(crate) struct Merged {
 /// The root file cannot be read.
 pub(crate) fn load(root: &Path, loader: &Loader<'_>) -> io::Result<Merged> {
     let text = read_capped(root, loader)?;
-    let mut files = Files { sources: Sources::default(), findings: Vec::new(), graph: DiGraph::new(), by_path: BTreeMap::new() };
+    let mut files =
+        Files { sources: Sources::default(), findings: Vec::new(), graph: DiGraph::new(), by_path: BTreeMap::new() };
     let base = directory(root);
     let first = files.add(root, &text);
     let mut at = 0;
@@ -106,7 +107,8 @@ impl Files {
             .filter_map(|node| node.as_str().map(|name| Spanned::new(name.value.to_owned(), name.span)))
             .collect();
         for name in named {
-            let path = if directory.as_os_str().is_empty() { PathBuf::from(&name.value) } else { directory.join(&name.value) };
+            let path =
+                if directory.as_os_str().is_empty() { PathBuf::from(&name.value) } else { directory.join(&name.value) };
             let path = tidy(&path);
             if !loader.allow_outside && leaves(base, &path) {
                 self.findings.push(
@@ -143,8 +145,8 @@ impl Files {
     fn report_cycles(&mut self) {
         let mut found = Vec::new();
         for component in tarjan_scc(&self.graph) {
-            let looped = component.len() > 1
-                || component.first().is_some_and(|&file| self.graph.contains_edge(file, file));
+            let looped =
+                component.len() > 1 || component.first().is_some_and(|&file| self.graph.contains_edge(file, file));
             if !looped {
                 continue;
             }
@@ -154,10 +156,7 @@ impl Files {
             let mut spans = Vec::new();
             loop {
                 let here = walk.last().copied().unwrap_or(start);
-                let mut edges: Vec<_> = self.graph.edges(here).collect();
-                edges.sort_by_key(|edge| *edge.weight());
-                let Some(edge) = edges.into_iter().find(|edge| component.contains(&edge.target()))
-                else {
+                let Some(edge) = self.extended(here).into_iter().find(|edge| component.contains(&edge.target())) else {
                     break;
                 };
                 let next = edge.target();
@@ -175,7 +174,8 @@ impl Files {
                 .filter_map(|&file| self.graph.node_weight(file))
                 .map(|file| format!("`{}`", self.sources.name(file.source)))
                 .collect();
-            let mut finding = Finding::new(&code::EXTENDS_CYCLE, format!("policies extend each other: {}", names.join(" -> ")));
+            let mut finding =
+                Finding::new(&code::EXTENDS_CYCLE, format!("policies extend each other: {}", names.join(" -> ")));
             for (index, span) in spans.into_iter().enumerate() {
                 finding = finding.at(span, if index == 0 { "the loop starts here" } else { "and goes on here" });
             }
@@ -184,12 +184,32 @@ impl Files {
         self.findings.extend(found);
     }
 
-    /// Depth first, each file once, never before one that extends it: reverse postorder.
+    /// Depth first in the order of `extends`, each file once, never before one that extends it: reverse postorder.
     fn linearise(&self, first: NodeIndex) -> Vec<NodeIndex> {
-        let mut search = DfsPostOrder::new(&self.graph, first);
-        let mut order: Vec<NodeIndex> = std::iter::from_fn(|| search.next(&self.graph)).collect();
-        order.reverse();
-        order
+        let mut finished = Vec::new();
+        self.finish(first, &mut vec![false; self.graph.node_count()], &mut finished);
+        finished.reverse();
+        finished
+    }
+
+    /// Appends a file behind all that it extends; the last one extended is finished first, so that the first one ends up
+    /// nearest. Recursion is bounded by [`MAX_FILES`].
+    fn finish(&self, file: NodeIndex, seen: &mut [bool], finished: &mut Vec<NodeIndex>) {
+        match seen.get_mut(file.index()) {
+            Some(seen) if !*seen => *seen = true,
+            _ => return,
+        }
+        for edge in self.extended(file).into_iter().rev() {
+            self.finish(edge.target(), seen, finished);
+        }
+        finished.push(file);
+    }
+
+    /// What a file extends, in the order in which it says so.
+    fn extended(&self, file: NodeIndex) -> Vec<EdgeReference<'_, Span>> {
+        let mut edges: Vec<_> = self.graph.edges(file).collect();
+        edges.sort_by_key(|edge| *edge.weight());
+        edges
     }
 }
 
@@ -269,4 +289,3 @@ fn leaves(base: &Path, path: &Path) -> bool {
         }
     }
 }
-

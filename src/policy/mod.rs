@@ -10,6 +10,9 @@ mod load;
 mod model;
 mod node;
 mod read;
+pub(crate) mod schema;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
@@ -18,6 +21,7 @@ use std::path::Path;
 
 pub use compile::{PolicyMatcher, tables};
 pub use model::*;
+pub use schema::reference;
 
 use crate::finding::{self, Finding, Severity};
 use crate::inventory::{Checkpoint, DeclaredLayout, Grouping, Inventory};
@@ -160,7 +164,12 @@ impl Policy {
     fn from_merged(merged: load::Merged) -> Result<Self, Rejected> {
         let load::Merged { sources, order, document, mut findings } = merged;
         // A half-read document would give findings about things that are there, behind what could not be read.
-        let unread = [&finding::code::SYNTAX, &finding::code::FILE_NOT_READ, &finding::code::OUTSIDE_TREE, &finding::code::EXTENDS_CYCLE];
+        let unread = [
+            &finding::code::SYNTAX,
+            &finding::code::FILE_NOT_READ,
+            &finding::code::OUTSIDE_TREE,
+            &finding::code::EXTENDS_CYCLE,
+        ];
         if !findings.iter().any(|finding| unread.contains(&finding.code)) {
             let body = read::read(&document, &sources, &mut findings);
             finding::sort(&mut findings);

@@ -169,14 +169,14 @@ pub(crate) fn locate(sources: &Sources, span: Span, range: std::ops::Range<usize
     let mut start = None;
     let bytes = written.as_bytes();
     while at < bytes.len() {
-        if content >= range.start && start.is_none() {
+        let rest = written.get(at..).unwrap_or("");
+        let (written_length, content_length) = if rest.starts_with('\\') { escape(rest) } else { (1, 1) };
+        if content >= range.start && content_length > 0 && start.is_none() {
             start = Some(at);
         }
         if content >= range.end && start.is_some_and(|start| at > start || range.is_empty()) {
             break;
         }
-        let rest = written.get(at..).unwrap_or("");
-        let (written_length, content_length) = if rest.starts_with('\\') { escape(rest) } else { (1, 1) };
         at += written_length;
         content += content_length;
     }

@@ -9,11 +9,15 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+#[cfg(test)]
+pub(super) use self::view::reads;
+
 use self::view::View;
 use super::language;
 use super::model::{PolicyBody, Sensitive};
-use super::node::{self, Node, Table};
+use super::node::{self, Node, Table, Value};
 use crate::finding::{Code, Finding, code, suggest};
+use crate::mesh::SpecEntry;
 use crate::pattern::{Pattern, PatternError, PatternSpec, Separators};
 use crate::source::{Sources, Span, Spanned};
 
@@ -97,6 +101,34 @@ impl Reader<'_> {
         match self.axes.clone() {
             Some(axes) => self.known(&code::UNKNOWN_AXIS, "mesh axis", name, axes.iter().map(String::as_str)),
             None => true,
+        }
+    }
+
+    /// The axes of one entry of a spec, with their places: `"-"`, an axis, or a list of axes.
+    fn spec_entry(&mut self, node: &Node) -> Option<(SpecEntry, Vec<Span>)> {
+        match &node.value {
+            Value::String(text) if text == "-" => Some((SpecEntry::Unsplit, Vec::new())),
+            Value::String(text) => {
+                let known = self.axis(&Spanned::new(text.clone(), node.span));
+                known.then(|| (SpecEntry::Axis(text.clone()), vec![node.span]))
+            }
+            Value::Array(items) if items.is_empty() => {
+                self.push(
+                    Finding::new(&code::BAD_VALUE, "a spec entry without an axis")
+                        .at(node.span, "")
+                        .help("write `\"-\"` for a dimension that is not split"),
+                );
+                None
+            }
+            Value::Array(items) => {
+                let names: Vec<Spanned<String>> =
+                    items.iter().filter_map(|node| node.as_str().map(|text| text.map(str::to_owned))).collect();
+                // Every unknown axis is reported, not only the first.
+                let unknown = names.iter().filter(|name| !self.axis(name)).count();
+                let (names, spans) = split(names);
+                (unknown == 0).then_some((SpecEntry::Axes(names), spans))
+            }
+            _ => None,
         }
     }
 
@@ -213,12 +245,14 @@ fn separators(view: &View<'_>, findings: &mut Vec<Finding>) -> Separators {
             ),
         }
     }
-    if texts.is_empty() {
-        if let Some(node) = view.node("separators") {
-            findings.push(
-                Finding::new(&code::BAD_VALUE, "no separators").at(node.span, "").help("name at least one, or drop the key"),
-            );
-        }
+    if texts.is_empty()
+        && let Some(node) = view.node("separators")
+    {
+        findings.push(
+            Finding::new(&code::BAD_VALUE, "no separators")
+                .at(node.span, "")
+                .help("name at least one, or drop the key"),
+        );
     }
     Separators::new(chars)
 }
@@ -226,10 +260,23 @@ fn separators(view: &View<'_>, findings: &mut Vec<Finding>) -> Separators {
 /// The default `[sensitive]` list: what routers, norms, embeddings and heads are called in published checkpoints.
 fn default_sensitive(separators: &Separators) -> Sensitive {
     const WORDS: &[&str] = &[
-        ".*router.*", "gate", "ffn_gate_inp", "wg",
-        ".*norm.*", ".*Norm.*", "ln_.*", "ln[0-9]*", "attn_.*_a_norm",
-        ".*embed.*", "wte", "wpe", "tok_embeddings",
-        ".*lm_head.*", "output_layer", "unembed.*", "embed_out",
+        ".*router.*",
+        "gate",
+        "ffn_gate_inp",
+        "wg",
+        ".*norm.*",
+        ".*Norm.*",
+        "ln_.*",
+        "ln[0-9]*",
+        "attn_.*_a_norm",
+        ".*embed.*",
+        "wte",
+        "wpe",
+        "tok_embeddings",
+        ".*lm_head.*",
+        "output_layer",
+        "unembed.*",
+        "embed_out",
     ];
     let patterns = WORDS
         .iter()

@@ -5,10 +5,9 @@ use indexmap::IndexMap;
 use super::view::View;
 use super::{Named, Reader};
 use crate::finding::{Finding, code};
-use crate::mesh::{PartitionSpec, SpecEntry};
+use crate::mesh::PartitionSpec;
 use crate::policy::language;
 use crate::policy::model::{Expect, MoeProfile, PolicyBody, Read, SamplerProfile, Slot, Stage, Verify};
-use crate::policy::node::{Node, Value};
 use crate::source::Spanned;
 
 pub(super) fn samplers(view: &View<'_>) -> Named<SamplerProfile> {
@@ -82,7 +81,8 @@ pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBod
     for view in view.tables("expect", &language::EXPECT) {
         let Some(path) = view.string("path") else { continue };
         let spec = view.node("spec").and_then(|node| {
-            let entries = node.as_array()?.iter().map(|node| entry(reader, node)).collect::<Option<Vec<_>>>()?;
+            let entries =
+                node.as_array()?.iter().map(|node| Some(reader.spec_entry(node)?.0)).collect::<Option<Vec<_>>>()?;
             Some(Spanned::new(PartitionSpec { entries }, node.span))
         });
         let scheme = view.string("scheme");
@@ -91,15 +91,31 @@ pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBod
         }
         let rules = view.table("rule", &language::EXPECT_RULE);
         let named = |key: &str| rules.as_ref().and_then(|view| view.string(key));
-        let (partition_rule, quantization_rule, loader_rule) = (named("partition"), named("quantization"), named("loader"));
+        let (partition_rule, quantization_rule, loader_rule) =
+            (named("partition"), named("quantization"), named("loader"));
         if let Some(name) = &partition_rule {
-            reader.known(&code::UNKNOWN_RULE, "partition rule", name, body.partition_rules.iter().map(|rule| &*rule.name.value));
+            reader.known(
+                &code::UNKNOWN_RULE,
+                "partition rule",
+                name,
+                body.partition_rules.iter().map(|rule| &*rule.name.value),
+            );
         }
         if let Some(name) = &quantization_rule {
-            reader.known(&code::UNKNOWN_RULE, "quantization rule", name, body.quantization_rules.iter().map(|rule| &*rule.name.value));
+            reader.known(
+                &code::UNKNOWN_RULE,
+                "quantization rule",
+                name,
+                body.quantization_rules.iter().map(|rule| &*rule.name.value),
+            );
         }
         if let Some(name) = &loader_rule {
-            reader.known(&code::UNKNOWN_RULE, "loader rule", name, body.loader_rules.iter().map(|rule| &*rule.name.value));
+            reader.known(
+                &code::UNKNOWN_RULE,
+                "loader rule",
+                name,
+                body.loader_rules.iter().map(|rule| &*rule.name.value),
+            );
         }
         let expect = Expect {
             path,
@@ -128,22 +144,4 @@ pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBod
         expects.push(expect);
     }
     expects
-}
-
-/// One entry of an expected spec.
-fn entry(reader: &mut Reader<'_>, node: &Node) -> Option<SpecEntry> {
-    match &node.value {
-        Value::String(text) if text == "-" => Some(SpecEntry::Unsplit),
-        Value::String(text) => {
-            let name = Spanned::new(text.clone(), node.span);
-            reader.axis(&name).then_some(SpecEntry::Axis(name.value))
-        }
-        Value::Array(items) => {
-            let names: Vec<Spanned<String>> =
-                items.iter().filter_map(|node| node.as_str().map(|text| text.map(str::to_owned))).collect();
-            let known = names.iter().fold(true, |known, name| reader.axis(name) && known);
-            known.then(|| SpecEntry::Axes(names.into_iter().map(|name| name.value).collect()))
-        }
-        _ => None,
-    }
 }

@@ -9,7 +9,6 @@ use super::{Reader, Shared};
 use crate::Dtype;
 use crate::finding::{Finding, code};
 use crate::inventory::StoredFormat;
-use crate::mesh::SpecEntry;
 use crate::policy::language::{self, Shape};
 use crate::policy::model::{
     DeclaredScheme, LayerCount, Loading, Place, Quantizing, Read, Rule, Sharding, SpecDimension, Stage, Verify, When,
@@ -85,12 +84,17 @@ fn table<D>(
         let rule = rule(reader, view, name.as_ref(), &mut decide);
         let Some(name) = name.clone() else { continue };
         if name.value.is_empty() || name.value.chars().any(char::is_control) {
-            reader.push(Finding::new(&code::BAD_VALUE, "a rule's name cannot be empty or hold control characters").at(name.span, ""));
+            reader.push(
+                Finding::new(&code::BAD_VALUE, "a rule's name cannot be empty or hold control characters")
+                    .at(name.span, ""),
+            );
         }
         let overrides = view.boolean("override").unwrap_or(false);
-        let later_inherited = names.iter().skip(position + 1).flatten().any(|other| {
-            other.value == name.value && other.span.source != name.span.source
-        });
+        let later_inherited = names
+            .iter()
+            .skip(position + 1)
+            .flatten()
+            .any(|other| other.value == name.value && other.span.source != name.span.source);
         if overrides {
             if later_inherited {
                 overriding.push((name, rule));
@@ -116,7 +120,10 @@ fn table<D>(
                     .at(name.span, "inherited")
                     .help("rename it, or say `override = true` to replace the inherited rule in its place")
             } else {
-                finding.at(name.span, "again here").at(first.span, "first here").help("names are unique within a table; rename one")
+                finding
+                    .at(name.span, "again here")
+                    .at(first.span, "first here")
+                    .help("names are unique within a table; rename one")
             });
             continue;
         }
@@ -133,9 +140,8 @@ fn rule<D>(
 ) -> Option<Rule<D>> {
     let pattern = reader.one_form(view);
     let except = reader.patterns(view.items("except"));
-    let when = view.table("when", &language::WHEN).map(|inner| {
-        Spanned::new(when(reader, &inner), view.key_span("when"))
-    });
+    let when =
+        view.table("when", &language::WHEN).map(|inner| Spanned::new(when(reader, &inner), view.key_span("when")));
     let decision = decide(reader, view);
     let name = name?;
     Some(Rule {
@@ -150,65 +156,24 @@ fn rule<D>(
 
 /// One entry of a spec.
 fn dimension(reader: &mut Reader<'_>, node: &Node) -> Option<SpecDimension> {
-    let (names, entry_of): (Vec<Spanned<String>>, fn(Vec<String>) -> SpecEntry) = match &node.value {
-        Value::String(text) if text == "-" => {
-            return Some(SpecDimension {
-                entry: SpecEntry::Unsplit,
-                axis_spans: Vec::new(),
-                span: node.span,
-                unit: 1,
-                fewer_replicate: false,
-            });
-        }
-        Value::String(text) => (vec![Spanned::new(text.clone(), node.span)], single),
-        Value::Array(items) => (texts(items), SpecEntry::Axes),
+    let (axis, unit, fewer_replicate) = match &node.value {
         Value::Table(table) => {
             let view = View::new(&language::SPEC_ENTRY, table, node.span);
-            let axis = view.node("axis")?;
-            let (names, entry_of): (_, fn(Vec<String>) -> SpecEntry) = match &axis.value {
-                Value::String(text) => (vec![Spanned::new(text.clone(), axis.span)], single),
-                Value::Array(items) => (texts(items), SpecEntry::Axes),
-                _ => return None,
-            };
-            let known = names.iter().fold(true, |known, name| reader.axis(name) && known);
-            return known.then(|| SpecDimension {
-                axis_spans: names.iter().map(|name| name.span).collect(),
-                entry: entry_of(names.into_iter().map(|name| name.value).collect()),
-                span: node.span,
-                unit: view.count("unit").map_or(1, |unit| unit.value),
-                fewer_replicate: view.string("fewer").is_some_and(|word| word.value == "replicate"),
-            });
+            let unit = view.count("unit").map_or(1, |unit| unit.value);
+            (view.node("axis")?, unit, view.string("fewer").is_some_and(|word| word.value == "replicate"))
         }
-        _ => return None,
+        _ => (node, 1, false),
     };
-    if names.is_empty() {
-        reader.push(
-            Finding::new(&code::BAD_VALUE, "a spec entry without an axis").at(node.span, "").help("write `\"-\"` for a dimension that is not split"),
-        );
-        return None;
-    }
-    let known = names.iter().fold(true, |known, name| reader.axis(name) && known);
-    known.then(|| SpecDimension {
-        axis_spans: names.iter().map(|name| name.span).collect(),
-        entry: entry_of(names.into_iter().map(|name| name.value).collect()),
-        span: node.span,
-        unit: 1,
-        fewer_replicate: false,
-    })
-}
-
-fn single(mut names: Vec<String>) -> SpecEntry {
-    names.pop().map_or(SpecEntry::Unsplit, SpecEntry::Axis)
-}
-
-fn texts(items: &[Node]) -> Vec<Spanned<String>> {
-    items.iter().filter_map(|node| node.as_str().map(|text| text.map(str::to_owned))).collect()
+    let (entry, axis_spans) = reader.spec_entry(axis)?;
+    Some(SpecDimension { entry, axis_spans, span: node.span, unit, fewer_replicate })
 }
 
 /// An axis splits one dimension of a weight, or distributes whole weights: never twice.
 fn repeated_axes(reader: &mut Reader<'_>, spec: &[SpecDimension], place: Option<&Spanned<String>>) {
     let mut seen: Vec<(String, Span)> = Vec::new();
-    let uses = spec.iter().flat_map(|dimension| dimension.entry.axes().iter().cloned().zip(dimension.axis_spans.iter().copied()));
+    let uses = spec
+        .iter()
+        .flat_map(|dimension| dimension.entry.axes().iter().cloned().zip(dimension.axis_spans.iter().copied()));
     for (axis, span) in uses.chain(place.map(|axis| (axis.value.clone(), axis.span))) {
         match seen.iter().find(|(other, _)| *other == axis) {
             Some((_, first)) => reader.push(
@@ -227,29 +192,33 @@ fn place(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Place> {
     let known = axis.as_ref().is_none_or(|axis| reader.axis(axis));
     let index = view.string("index");
     let regex = index.as_ref().and_then(|text| reader.regex(text, false));
-    if let (Some(regex), Some(text)) = (&regex, &index) {
-        if regex.captures_len() != 2 {
-            reader.push(
-                Finding::new(&code::BAD_VALUE, format!("`index` has {} groups, not one", regex.captures_len() - 1))
-                    .at(text.span, "")
-                    .help(r"put the number in one group, such as `experts\.(\d+)`"),
-            );
-            return None;
-        }
+    if let (Some(regex), Some(text)) = (&regex, &index)
+        && regex.captures_len() != 2
+    {
+        reader.push(
+            Finding::new(&code::BAD_VALUE, format!("`index` has {} groups, not one", regex.captures_len() - 1))
+                .at(text.span, "")
+                .help(r"put the number in one group, such as `experts\.(\d+)`"),
+        );
+        return None;
     }
     let place = Place { axis: axis?, index: regex?, of: view.count("of")? };
     known.then_some(place)
 }
 
 fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
-    let dtype = view.string_or_strings("dtype").map(|names| {
-        names.iter().filter_map(|name| dtype(reader, name)).collect()
-    });
+    let dtype =
+        view.string_or_strings("dtype").map(|names| names.iter().filter_map(|name| dtype(reader, name)).collect());
     let format = view.string_or_strings("format").map(|names| {
         for name in &names {
             let known = StoredFormat::NAMES.iter().copied();
             let declared: Vec<String> = reader.layouts.clone();
-            reader.known(&code::UNKNOWN_FORMAT, "stored format", name, known.chain(declared.iter().map(String::as_str)));
+            reader.known(
+                &code::UNKNOWN_FORMAT,
+                "stored format",
+                name,
+                known.chain(declared.iter().map(String::as_str)),
+            );
         }
         names.into_iter().map(|name| name.value).collect()
     });
@@ -264,16 +233,20 @@ fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
         layer: view.table("layer", &language::LAYER).map(|view| layer(reader, &view)),
     };
     if when == When::default() {
-        reader.push(Finding::new(&code::BAD_VALUE, "`when` without a condition").at(view.span, "").help("drop it, or name a condition"));
+        reader.push(
+            Finding::new(&code::BAD_VALUE, "`when` without a condition")
+                .at(view.span, "")
+                .help("drop it, or name a condition"),
+        );
     }
-    if let (Some(min), Some(max)) = (when.min_elements, when.max_elements) {
-        if min > max {
-            reader.push(
-                Finding::new(&code::BAD_VALUE, format!("no weight has at least {min} and at most {max} elements"))
-                    .at(view.key_span("min_elements"), "")
-                    .at(view.key_span("max_elements"), ""),
-            );
-        }
+    if let (Some(min), Some(max)) = (when.min_elements, when.max_elements)
+        && min > max
+    {
+        reader.push(
+            Finding::new(&code::BAD_VALUE, format!("no weight has at least {min} and at most {max} elements"))
+                .at(view.key_span("min_elements"), "")
+                .at(view.key_span("max_elements"), ""),
+        );
     }
     when
 }
@@ -313,7 +286,9 @@ fn layer(reader: &mut Reader<'_>, view: &View<'_>) -> WhenLayer {
     };
     if layer.first.is_none() && layer.last.is_none() && layer.every.is_none() && layer.among.is_none() {
         reader.push(
-            Finding::new(&code::BAD_VALUE, "`layer` without a position").at(view.span, "").help("give `first`, `last`, `every` or `in`"),
+            Finding::new(&code::BAD_VALUE, "`layer` without a position")
+                .at(view.span, "")
+                .help("give `first`, `last`, `every` or `in`"),
         );
     }
     layer

@@ -34,7 +34,8 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
         return None;
     }
     for axis in &axes {
-        let usable = !axis.value.is_empty() && axis.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+        let usable =
+            !axis.value.is_empty() && axis.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
         if !usable || axis.value == "-" {
             reader.push(
                 Finding::new(&code::BAD_MESH, format!("`{axis}` cannot name an axis"))
@@ -49,7 +50,9 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
         Some(bytes) => Some(Spanned::new(bytes, text.span)),
         None => {
             reader.push(
-                Finding::new(&code::BAD_VALUE, format!("`{text}` is not a size")).at(text.span, "").help("write `80GiB`, `512 MiB` or a number of bytes"),
+                Finding::new(&code::BAD_VALUE, format!("`{text}` is not a size"))
+                    .at(text.span, "")
+                    .help("write `80GiB`, `512 MiB` or a number of bytes"),
             );
             None
         }
@@ -108,7 +111,9 @@ pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shar
         let Some(table) = node.as_table() else { continue };
         if name.value == "keep" {
             reader.push(
-                Finding::new(&code::BAD_VALUE, "a scheme cannot be named `keep`").at(name.span, "").help("`keep` means stored as it is; take another name"),
+                Finding::new(&code::BAD_VALUE, "a scheme cannot be named `keep`")
+                    .at(name.span, "")
+                    .help("`keep` means stored as it is; take another name"),
             );
             continue;
         }
@@ -149,7 +154,9 @@ fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Granularity> 
                     None
                 }
             });
-            let shard_group = view.string("shard_group").and_then(|axis| reader.axis(&axis).then_some(Granularity::ShardGroup(axis.value)));
+            let shard_group = view
+                .string("shard_group")
+                .and_then(|axis| reader.axis(&axis).then_some(Granularity::ShardGroup(axis.value)));
             if table.entries.len() != 1 {
                 reader.push(
                     Finding::new(&code::BAD_VALUE, format!("a granularity with {} keys", table.entries.len()))
@@ -170,7 +177,10 @@ pub(super) fn partition(view: &View<'_>) -> PartitionSettings {
         unmatched_replicate: view.string("unmatched").is_some_and(|word| word.value == "replicate"),
         stack_token: view.string("stack_token").map(|token| token.value),
         indivisible: view.word("indivisible", Indivisible::from_word).map(|word| word.value).unwrap_or_default(),
-        companion_spec: view.word("companion_spec", CompanionSpec::from_word).map(|word| word.value).unwrap_or_default(),
+        companion_spec: view
+            .word("companion_spec", CompanionSpec::from_word)
+            .map(|word| word.value)
+            .unwrap_or_default(),
     }
 }
 
@@ -254,12 +264,14 @@ fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>)
         if !exists {
             good = false;
             let span = crate::policy::node::locate(reader.sources, to.span, start..start + 1 + length);
-            let message = if name.is_empty() { "`$` without a group".to_owned() } else { format!("the regex has no group `{name}`") };
-            reader.push(
-                Finding::new(&code::BAD_VALUE, message)
-                    .at(span, "")
-                    .help("`$1` or `${name}` is a group; put a name that text follows in braces, `${1}x`; `$$` is a dollar"),
-            );
+            let message = if name.is_empty() {
+                "`$` without a group".to_owned()
+            } else {
+                format!("the regex has no group `{name}`")
+            };
+            reader.push(Finding::new(&code::BAD_VALUE, message).at(span, "").help(
+                "`$1` or `${name}` is a group; put a name that text follows in braces, `${1}x`; `$$` is a dollar",
+            ));
         }
         offset = start + 1 + length;
         rest = to.value.get(offset..).unwrap_or("");
@@ -356,14 +368,18 @@ pub(super) fn ties(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Vec<Spanned<
         let Some(paths) = view.strings("paths") else { continue };
         if paths.len() < 2 {
             reader.push(
-                Finding::new(&code::BAD_VALUE, "a tie of fewer than two paths").at(view.key_span("paths"), "").help("name the weight and its aliases"),
+                Finding::new(&code::BAD_VALUE, "a tie of fewer than two paths")
+                    .at(view.key_span("paths"), "")
+                    .help("name the weight and its aliases"),
             );
         }
         for (index, path) in paths.iter().enumerate() {
             let earlier = paths.iter().take(index).chain(ties.iter().flatten()).find(|other| other.value == path.value);
             if let Some(other) = earlier {
                 reader.push(
-                    Finding::new(&code::BAD_VALUE, format!("`{path}` is tied twice")).at(path.span, "again here").at(other.span, "first here"),
+                    Finding::new(&code::BAD_VALUE, format!("`{path}` is tied twice"))
+                        .at(path.span, "again here")
+                        .at(other.span, "first here"),
                 );
             }
         }

@@ -130,7 +130,7 @@ impl<'a> View<'a> {
 
 /// Which keys a test run has read, to prove that no key of the language is ignored.
 #[cfg(test)]
-pub(super) mod reads {
+pub(in crate::policy) mod reads {
     use std::cell::RefCell;
     use std::collections::BTreeSet;
 
@@ -138,7 +138,7 @@ pub(super) mod reads {
         static READ: RefCell<BTreeSet<(String, String)>> = const { RefCell::new(BTreeSet::new()) };
     }
 
-    pub(super) fn record(shape: &str, key: &str) {
+    pub(in crate::policy) fn record(shape: &str, key: &str) {
         READ.with_borrow_mut(|read| read.insert((shape.to_owned(), key.to_owned())));
     }
 
