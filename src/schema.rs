@@ -9,6 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
 use crate::finding::FindingsDocument;
+use crate::inventory::InventoryDocument;
 use crate::plan::record::PlanRecord;
 use crate::policy;
 
@@ -28,6 +29,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "findings",
         about: "findings, as `--format json` prints them",
         build: root::<FindingsDocument>,
+    },
+    SchemaDocument {
+        name: "inventory",
+        about: "a checkpoint, as `inspect --format json` prints it",
+        build: root::<InventoryDocument>,
     },
     SchemaDocument {
         name: "plan",

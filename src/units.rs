@@ -1,6 +1,8 @@
-//! Numbers for people: byte sizes and grouped counts.
+//! Numbers for people: byte sizes in binary units, counts in groups of three.
+//!
+//! Documents for programs carry plain integers; these are for tables and sentences.
 
-/// A byte size in binary units, two decimals from KiB on: `41.20 GiB`.
+/// A byte size: two decimals, rounded half up, in the largest unit that keeps the number below 1024.
 ///
 /// ```
 /// use flow_fabric::units::bytes;
@@ -11,22 +13,28 @@
 /// ```
 #[must_use]
 pub fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    if bytes < 1024 {
-        return format!("{bytes} B");
-    }
-    // Hundredths of the unit in integers: no float noise in snapshots.
-    let mut unit = 0;
-    let mut scale: u128 = 1 << 10;
-    while unit + 1 < UNITS.len() && u128::from(bytes) >= scale << 10 {
-        scale <<= 10;
-        unit += 1;
-    }
-    let hundredths = (u128::from(bytes) * 100 + scale / 2) / scale;
-    format!("{}.{:02} {}", hundredths / 100, hundredths % 100, UNITS.get(unit).copied().unwrap_or("B"))
+    size(u128::from(bytes))
 }
 
-/// A count with a comma between thousands: `1,218`.
+/// A change of a byte size, with its sign.
+///
+/// ```
+/// use flow_fabric::units::bytes_change;
+/// assert_eq!(bytes_change(3 << 20), "+3.00 MiB");
+/// assert_eq!(bytes_change(-512), "-512 B");
+/// assert_eq!(bytes_change(0), "0 B");
+/// ```
+#[must_use]
+pub fn bytes_change(bytes: i128) -> String {
+    let sign = match bytes {
+        0 => "",
+        1.. => "+",
+        _ => "-",
+    };
+    format!("{sign}{}", size(bytes.unsigned_abs()))
+}
+
+/// A count with a comma between thousands.
 ///
 /// ```
 /// use flow_fabric::units::count;
@@ -37,11 +45,69 @@ pub fn bytes(bytes: u64) -> String {
 pub fn count(count: u64) -> String {
     let digits = count.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             grouped.push(',');
         }
         grouped.push(digit);
     }
     grouped
+}
+
+/// A count and what is counted.
+///
+/// ```
+/// use flow_fabric::units::counted;
+/// assert_eq!(counted(1, "weight"), "1 weight");
+/// assert_eq!(counted(2048, "file"), "2,048 files");
+/// ```
+#[must_use]
+pub fn counted(number: usize, noun: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", count(number as u64))
+}
+
+fn size(bytes: u128) -> String {
+    const LARGER: [&str; 5] = ["MiB", "GiB", "TiB", "PiB", "EiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let (mut unit, mut name) = (1024, "KiB");
+    for larger in LARGER {
+        // Asked of the rounded number: 1023.995 KiB would read 1024.00 KiB.
+        if hundredths(bytes, unit) < 102_400 {
+            break;
+        }
+        (unit, name) = (unit * 1024, larger);
+    }
+    let hundredths = hundredths(bytes, unit);
+    format!("{}.{:02} {name}", hundredths / 100, hundredths % 100)
+}
+
+/// In integers, so that no float noise gets into snapshots; saturates beyond what any of our sums can reach.
+fn hundredths(bytes: u128, unit: u128) -> u128 {
+    bytes.saturating_mul(200).saturating_add(unit) / (2 * unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_round_half_up_and_never_show_1024() {
+        assert_eq!(bytes(1024), "1.00 KiB");
+        assert_eq!(bytes(1024 + 5), "1.00 KiB");
+        assert_eq!(bytes(1024 + 6), "1.01 KiB");
+        assert_eq!(bytes((1 << 20) - 6), "1023.99 KiB");
+        assert_eq!(bytes((1 << 20) - 5), "1.00 MiB");
+        assert_eq!(bytes((1 << 20) - 1), "1.00 MiB");
+        assert_eq!(bytes(u64::MAX), "16.00 EiB");
+        assert!(bytes_change(i128::MIN).starts_with('-'));
+    }
+
+    #[test]
+    fn groups_count_from_the_right() {
+        let texts = [0, 999, 1_000, 12_345, 123_456, 1_234_567].map(count);
+        assert_eq!(texts, ["0", "999", "1,000", "12,345", "123,456", "1,234,567"]);
+    }
 }

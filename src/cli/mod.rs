@@ -5,11 +5,14 @@
 
 mod color;
 mod completions;
+mod inspect;
+mod lints;
 mod man;
 mod reference;
 mod rule;
 mod schema;
 mod stop;
+mod table;
 mod ui;
 
 use std::ffi::OsString;
@@ -39,13 +42,14 @@ struct Global {
     /// When to use colour; `auto` asks the terminal and honours `NO_COLOR` and `CLICOLOR_FORCE`
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", display_order = 100)]
     color: ColorChoice,
-    /// Print no narration, only data and errors
+    /// Print data and errors only: no narration, no warnings beside the data
     #[arg(short, long, global = true, display_order = 101)]
     quiet: bool,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Inspect(inspect::Inspect),
     Rule(rule::Rule),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -55,6 +59,7 @@ enum Command {
 impl Command {
     fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         match self {
+            Command::Inspect(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),
             Command::Completions(verb) => verb.run(ui),
@@ -74,7 +79,7 @@ pub fn main() -> ExitCode {
 ///
 /// ```
 /// use flow_fabric::cli::{self, Status, Ui};
-/// let mut ui = Ui::captured();
+/// let mut ui = Ui::captured("");
 /// assert_eq!(cli::run(["flow-fabric", "schema"], &mut ui), Status::Done);
 /// assert!(ui.into_captured().stdout.contains("findings"));
 /// ```
@@ -114,6 +119,13 @@ fn usage(error: &clap::Error, ui: &mut Ui) -> Result<Outcome, Stop> {
 fn json(document: &impl serde::Serialize) -> String {
     #[expect(clippy::expect_used, reason = "our documents have string keys only, so JSON can say them")]
     let text = serde_json::to_string_pretty(document).expect("string keys");
+    text + "\n"
+}
+
+/// The same on one line.
+fn json_line(record: &impl serde::Serialize) -> String {
+    #[expect(clippy::expect_used, reason = "our records have string keys only, so JSON can say them")]
+    let text = serde_json::to_string(record).expect("string keys");
     text + "\n"
 }
 

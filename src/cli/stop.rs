@@ -4,6 +4,7 @@ use std::io;
 use std::process::ExitCode;
 
 use super::Ui;
+use crate::finding::{self, Finding, Severity};
 
 /// The exit status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,15 @@ impl From<Status> for ExitCode {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Outcome {
     Done,
+    /// Something found at the fail level.
+    Findings,
+}
+
+impl Outcome {
+    /// The outcome of a run with these findings, at the severities that `[lints]` and the command line gave them.
+    pub(super) fn of(findings: &[Finding]) -> Self {
+        if finding::worst(findings) == Some(Severity::Error) { Self::Findings } else { Self::Done }
+    }
 }
 
 /// Why a verb could not do its job.
@@ -75,6 +85,7 @@ impl Stop {
 pub(super) fn conclude(outcome: Result<Outcome, Stop>, ui: &mut Ui) -> Status {
     let stop = match outcome.and_then(|outcome| ui.flush().map(|()| outcome)) {
         Ok(Outcome::Done) => return Status::Done,
+        Ok(Outcome::Findings) => return Status::Findings,
         Err(stop) => stop,
     };
     match stop {
@@ -111,7 +122,7 @@ mod tests {
     #[test]
     fn a_closed_pipe_is_done_and_other_errors_are_failures() {
         let stop = |kind: io::ErrorKind| Err(Stop::output(&io::Error::from(kind)));
-        let status = |kind| conclude(stop(kind), &mut Ui::captured());
+        let status = |kind| conclude(stop(kind), &mut Ui::captured(""));
         assert_eq!(status(io::ErrorKind::BrokenPipe), Status::Done);
         assert_eq!(status(io::ErrorKind::StorageFull), Status::Failed);
         assert_eq!(
@@ -122,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_failure_says_what_to_do() {
-        let mut ui = Ui::captured();
+        let mut ui = Ui::captured("");
         let stop = Stop::failed("no such thing").help("did you mean `other`?");
         assert_eq!(conclude(Err(stop), &mut ui), Status::Failed);
         assert_eq!(ui.into_captured().stderr, "error: no such thing\n  help: did you mean `other`?\n");

@@ -1,9 +1,12 @@
 //! The streams of a run, and what is known about where they go.
 
-use std::io::{self, IsTerminal as _, Write};
+use std::fmt;
+use std::io::{self, IsTerminal as _, Read, Write};
 
 use super::{ColorChoice, Stop};
-use crate::finding::render::FIXED_WIDTH;
+use crate::finding::render::{self, FIXED_WIDTH, Format};
+use crate::finding::{Counts, Finding, Severity};
+use crate::source::Sources;
 
 /// Beyond this, lines are hard to read however wide the terminal is.
 const MOST_COLUMNS: usize = 120;
@@ -11,8 +14,8 @@ const MOST_COLUMNS: usize = 120;
 /// Standard input, output and error of a run.
 ///
 /// Data goes to `stdout`, narration to `stderr`. Off a terminal the text is the same, without colour, at a fixed width.
-#[derive(Debug)]
 pub struct Ui {
+    stdin: Box<dyn Read + Send>,
     stdout: Stream,
     stderr: Stream,
     quiet: bool,
@@ -51,6 +54,7 @@ impl Ui {
         let (stdout, stderr) = (io::stdout(), io::stderr());
         let takes_color = |choice: anstream::ColorChoice| choice != anstream::ColorChoice::Never;
         Self {
+            stdin: Box::new(io::stdin()),
             stdout: Stream {
                 takes_color: takes_color(anstream::AutoStream::choice(&stdout)),
                 color: false,
@@ -67,11 +71,11 @@ impl Ui {
         }
     }
 
-    /// Streams in memory that are no terminals.
+    /// Streams in memory that are no terminals; standard input holds `stdin`.
     #[must_use]
-    pub fn captured() -> Self {
+    pub fn captured(stdin: impl Into<Vec<u8>>) -> Self {
         let memory = || Stream { sink: Sink::Memory(Vec::new()), takes_color: false, color: false, columns: None };
-        Self { stdout: memory(), stderr: memory(), quiet: false }
+        Self { stdin: Box::new(io::Cursor::new(stdin.into())), stdout: memory(), stderr: memory(), quiet: false }
     }
 
     /// What was printed on streams in memory; empty for those of the process.
@@ -110,7 +114,11 @@ impl Ui {
 
     /// Columns for data.
     pub(super) fn width(&self) -> usize {
-        self.stdout.columns.map_or(FIXED_WIDTH, |columns| columns.min(MOST_COLUMNS))
+        self.stdout.width()
+    }
+
+    pub(super) fn stdin(&mut self) -> &mut (dyn Read + Send) {
+        &mut *self.stdin
     }
 
     /// Prints data.
@@ -123,8 +131,35 @@ impl Ui {
         let _ = self.stderr.sink.writer().write_all(text.as_bytes());
     }
 
+    /// Prints findings beside the data of a verb that has other data, and their counts.
+    pub(super) fn report(&mut self, findings: &[Finding], sources: &Sources) -> Result<(), Stop> {
+        // On a terminal both streams are one; findings come after the data that they are about.
+        self.flush()?;
+        let shown: Vec<Finding> =
+            findings.iter().filter(|finding| !self.quiet || finding.severity == Severity::Error).cloned().collect();
+        if !shown.is_empty() {
+            let stream = &self.stderr;
+            let options = render::Options { width: stream.width(), color: stream.color, ..Default::default() };
+            let text = render::render(Format::Human, &shown, sources, &options);
+            self.complain(&format!("{text}\n{}\n", Counts::of(&shown)));
+        }
+        Ok(())
+    }
+
     pub(super) fn flush(&mut self) -> Result<(), Stop> {
         self.stdout.sink.writer().flush().map_err(|error| Stop::output(&error))
+    }
+}
+
+impl fmt::Debug for Ui {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ui").field("stdout", &self.stdout).field("stderr", &self.stderr).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    fn width(&self) -> usize {
+        self.columns.map_or(FIXED_WIDTH, |columns| columns.min(MOST_COLUMNS))
     }
 }
 

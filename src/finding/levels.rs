@@ -96,6 +96,19 @@ impl Lint {
     }
 }
 
+/// Applies levels to all the findings of a run, adds what is to be said about the levels themselves, and sorts.
+///
+/// `declared` is the policy's `[lints]` followed by the command line's flags; `looked_for` as in [`Levels::idle`].
+#[must_use]
+pub fn settle(declared: &[LintLevel], mut findings: Vec<Finding>, looked_for: impl Fn(&Code) -> bool) -> Vec<Finding> {
+    let (levels, wrong) = Levels::new(declared);
+    findings.extend(wrong);
+    let Applied { mut findings, silenced } = levels.apply(findings);
+    findings.extend(levels.apply(levels.idle(&silenced, looked_for)).findings);
+    super::sort(&mut findings);
+    findings
+}
+
 /// Levels by lint, ready to apply.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Levels {
@@ -310,6 +323,19 @@ mod tests {
         let left: Vec<_> = applied.findings.iter().map(|finding| (finding.severity, &*finding.message)).collect();
         assert_eq!(left, [(Severity::Error, "b"), (Severity::Error, "a")]);
         assert_eq!(applied.silenced, BTreeSet::from(["FF603"]));
+    }
+
+    #[test]
+    fn a_run_is_settled_with_the_findings_about_its_levels() {
+        let declared = [
+            declared("unused-rlue", Level::Deny, None),
+            declared("allow-without-reason", Level::Allow, Some("nothing lacks one")),
+            flag(Level::Deny, WARNINGS),
+        ];
+        let settled = settle(&declared, vec![Finding::new(&code::UNKNOWN_KEY, "a")], |_| true);
+        let lines: Vec<_> = settled.iter().map(|finding| (finding.code.id, finding.severity)).collect();
+        let error = Severity::Error;
+        assert_eq!(lines, [("FF601", error), ("FF604", error), ("FF002", error)]);
     }
 
     #[test]

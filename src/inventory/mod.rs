@@ -15,6 +15,7 @@ mod list;
 mod metadata;
 mod name;
 mod open;
+mod record;
 mod rename;
 mod safetensors;
 mod shards;
@@ -30,6 +31,9 @@ pub use group::Grouping;
 pub use layouts::{DeclaredLayout, DeclaredShape};
 pub use metadata::{Metadata, MetadataValue};
 pub use open::OpenError;
+pub use record::{
+    ComponentRecord, FileRecord, INVENTORY_FORMAT, InventoryDocument, InventoryTotals, TensorRecord, WeightRecord,
+};
 pub use rename::Renames;
 pub use template::{Segment, Template, collapse, natural_cmp};
 pub use weight::{Component, Inventory, Role, Weight};

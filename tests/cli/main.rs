@@ -7,10 +7,11 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod frame;
+mod inspect;
 mod rule;
 
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 /// The binary with an environment that says nothing about terminals.
 fn command() -> Command {
@@ -29,16 +30,7 @@ fn flow_fabric(line: &str) -> String {
 
 /// The same with something on standard input.
 fn flow_fabric_reading(line: &str, stdin: &str) -> String {
-    let mut child = command()
-        .args(line.split_whitespace())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // A verb that does not read its input closes it; that is no failure of the test.
-    let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
-    let output = child.wait_with_output().unwrap();
+    let output = output_of(line, stdin);
     let mut transcript = format!("$ flow-fabric {line}\nexit status {}\n", output.status.code().unwrap());
     for (title, bytes) in [("stdout", output.stdout), ("stderr", output.stderr)] {
         let text = String::from_utf8(bytes).unwrap();
@@ -47,4 +39,28 @@ fn flow_fabric_reading(line: &str, stdin: &str) -> String {
         }
     }
     transcript
+}
+
+/// What a command line that succeeds prints.
+fn stdout_of(line: &str, stdin: &str) -> String {
+    let output = output_of(line, stdin);
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn output_of(line: &str, stdin: &str) -> Output {
+    let mut child = command()
+        .args(line.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let text = stdin.to_owned();
+    // A verb may print before it has read all, and one that does not read closes the pipe; neither is a failure here.
+    let writer = std::thread::spawn(move || input.write_all(text.as_bytes()));
+    let output = child.wait_with_output().unwrap();
+    let _ = writer.join();
+    output
 }

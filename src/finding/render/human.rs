@@ -14,7 +14,7 @@ use textwrap::{WordSeparator, WordSplitter};
 
 pub use self::report::Report;
 use super::{Options, text};
-use crate::finding::{Counts, Finding, Place, Severity};
+use crate::finding::{Finding, Place, Severity};
 use crate::source::Sources;
 
 /// The least width that leaves room for a line of policy beside its number.
@@ -24,11 +24,10 @@ pub(super) fn render(findings: &[Finding], sources: &Sources, options: &Options)
     let painter = Painter::new(options);
     let mut out = String::new();
     for finding in findings {
+        if !out.is_empty() {
+            out.push('\n');
+        }
         painter.finding(&mut out, finding, sources);
-        out.push('\n');
-    }
-    if !findings.is_empty() {
-        let _ = writeln!(out, "{}", Counts::of(findings));
     }
     out
 }

@@ -31,75 +31,28 @@ pub(super) fn render(findings: &[Finding], sources: &Sources, options: &Options)
 }
 
 fn row(finding: &Finding, sources: &Sources) -> String {
-    let place = finding.labels.first().map_or_else(String::new, |label| code(&text::place(label, sources)));
-    let mut cell = format!("**{} {}**<br>{}", finding.code.id, finding.code.name, inline(&finding.message));
+    let place =
+        finding.labels.first().map_or_else(String::new, |label| text::markdown_code(&text::place(label, sources)));
+    let mut cell = format!("**{} {}**<br>{}", finding.code.id, finding.code.name, text::markdown(&finding.message));
     for (at, label) in finding.labels.iter().enumerate() {
         match (at, label.text.as_str()) {
             (0, "") => {}
             (0, text) => {
-                let _ = write!(cell, "<br>{}", inline(text));
+                let _ = write!(cell, "<br>{}", text::markdown(text));
             }
             (_, text) => {
-                let _ = write!(cell, "<br>{}", code(&text::place(label, sources)));
+                let _ = write!(cell, "<br>{}", text::markdown_code(&text::place(label, sources)));
                 if !text.is_empty() {
-                    let _ = write!(cell, " {}", inline(text));
+                    let _ = write!(cell, " {}", text::markdown(text));
                 }
             }
         }
     }
     if let Some(help) = &finding.help {
-        let _ = write!(cell, "<br>help: {}", inline(help));
+        let _ = write!(cell, "<br>help: {}", text::markdown(help));
     }
     for note in &finding.notes {
-        let _ = write!(cell, "<br>note: {}", inline(note));
+        let _ = write!(cell, "<br>note: {}", text::markdown(note));
     }
     format!("| {} | {place} | {cell} |\n", finding.severity.name())
-}
-
-/// A code span in a table cell: longer fence where the text has backticks, bars escaped because cells end at them.
-fn code(text: &str) -> String {
-    let fence = "`".repeat(longest_backticks(text) + 1);
-    let pad = if text.starts_with('`') || text.ends_with('`') { " " } else { "" };
-    format!("{fence}{pad}{}{pad}{fence}", text::one_line(text).replace('|', "\\|"))
-}
-
-fn longest_backticks(text: &str) -> usize {
-    text.split(|c| c != '`').map(str::len).max().unwrap_or(0)
-}
-
-/// Message text in a table cell: what stands in backticks stays code, the rest loses every markup it might have.
-fn inline(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let text = text::one_line(text);
-    let mut parts = text.split('`').peekable();
-    let mut in_code = false;
-    while let Some(part) = parts.next() {
-        let closes = parts.peek().is_some();
-        if in_code && closes {
-            out.push_str(&code(part));
-        } else {
-            if in_code {
-                // A backtick that nothing closes is a backtick.
-                out.push_str("\\`");
-            }
-            escape(&mut out, part);
-        }
-        in_code = !in_code;
-    }
-    out
-}
-
-fn escape(out: &mut String, text: &str) {
-    for c in text.chars() {
-        match c {
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '&' => out.push_str("&amp;"),
-            '\\' | '|' | '*' | '_' | '[' | ']' | '~' => {
-                out.push('\\');
-                out.push(c);
-            }
-            _ => out.push(c),
-        }
-    }
 }
