@@ -3,6 +3,7 @@
 //! A policy is TOML. Compiled to a matcher graph and laid over a checkpoint's inventory, it gives a plan: for every
 //! weight how it is sharded over a device mesh, how it is quantized and how it is loaded, each with the deciding rule.
 
+pub mod analysis;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod dtype;

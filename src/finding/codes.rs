@@ -270,11 +270,35 @@ codes! {
         bad "tokens = [\"[a-z]{9999}\"]"
         good "tokens = [\"[a-z]+\"]"
 
+    UNREACHABLE_RULE "FF301" "unreachable-rule" Error
+        what "A rule that can never match any path, whatever the checkpoint."
+        why "It was written to decide something, and never will."
+        bad "glob = \"moe/**\"\nexcept = [\"**\"]"
+        good "glob = \"moe/**\"\nexcept = [\"**/router/**\"]"
+
+    SHADOWED_RULE "FF302" "shadowed-rule" Warning
+        what "A rule that never decides, as earlier rules of its table take every path that it matches."
+        why "The first rule that matches decides; the paths meant for this one are decided by others. Proven for the union of the earlier rules, with a path as witness."
+        bad "[[LOADER_RULES]]\nname = \"all\"\nglob = \"**\"\n[[LOADER_RULES]]\nname = \"experts\"\nglob = \"**/moe/**\""
+        good "[[LOADER_RULES]]\nname = \"experts\"\nglob = \"**/moe/**\"\n[[LOADER_RULES]]\nname = \"all\"\nglob = \"**\""
+
     EMPTY_TABLE "FF303" "empty-table" Warning
         what "A policy without partition rules."
         why "It decides nothing about sharding; every weight is unmatched."
         bad "language = 1\npolicy = \"empty\""
         good "[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"all\"\nglob = \"**\"\nspec = []"
+
+    UNDECIDED_REACHABILITY "FF304" "undecided-reachability" Info
+        what "A rule of which the analysis could not tell, within its budget, whether it can decide."
+        why "No answer is not the same as a good answer; a plan over a checkpoint shows which rules matched."
+        bad "regex = '.*(a.{40}|b.{41}).*'"
+        good "glob = \"**/{a,b}*/**\""
+
+    OUTSIDE_UNIVERSE "FF305" "outside-universe" Warning
+        what "A rule that matches none of the path shapes that the universe lists."
+        why "The shapes come from real inventories: the rule is for another model, or its pattern is misspelt."
+        bad "glob = \"model.layer.*.mlp.down_proj.weight\""
+        good "glob = \"model.layers.*.mlp.down_proj.weight\""
 
     UNMATCHED_WEIGHT "FF401" "unmatched-weight" Error
         what "A weight that no rule of a table matches, where the policy wants every weight decided."
