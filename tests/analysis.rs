@@ -1,6 +1,6 @@
 //! Reachability of rules: small tables by hand, real tables over real checkpoints, and soundness by brute force.
 
-#![expect(clippy::unwrap_used, reason = "test data that cannot be read fails the test")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "test data that cannot be read fails the test")]
 
 mod common;
 

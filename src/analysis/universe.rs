@@ -78,8 +78,7 @@ impl Universe {
             for path in &open {
                 counted.entry((path.group, path.stem)).or_default().extend(path.digits.parse::<u64>());
             }
-            // A path's next group: its old one, and the token as generalised, with its separator.
-            let mut groups: BTreeMap<(usize, &str, Option<&str>, Option<char>), usize> = BTreeMap::new();
+            let mut groups: BTreeMap<Group<'_>, usize> = BTreeMap::new();
             for path in &mut open {
                 let siblings = counted.get(&(path.group, path.stem));
                 let counts = siblings.is_some_and(|numbers| (0..).zip(numbers).all(|(at, number)| at == *number));
@@ -143,6 +142,10 @@ impl Universe {
         Hir::alternation(self.templates.iter().map(|one| Hir::concat(one.parts.iter().map(part).collect())).collect())
     }
 }
+
+/// What two paths must share to have begun alike so far: the group that they were in, and the token as generalised
+/// (stem; digits unless they are a number) with the separator after it.
+type Group<'a> = (usize, &'a str, Option<&'a str>, Option<char>);
 
 /// A path on its way to being a template.
 #[derive(Default)]
