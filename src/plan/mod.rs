@@ -114,7 +114,7 @@ pub struct SlotPlan {
 impl Plan {
     /// Resolves every weight of `inventory`.
     ///
-    /// The inventory must have been grouped with the policy's own [`Policy::grouping`], so that excludes, renames and
+    /// The inventory must have been grouped with the policy's own [`Policy::group`], so that excludes, renames and
     /// ties apply.
     ///
     /// # Errors

@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# Everything that a change must pass. Needs a Rust toolchain with rustfmt and clippy, nothing else.
+#
+# Snapshots:       INSTA_UPDATE=always cargo test       rewrites what people read (tests/**/snapshots)
+# Generated files: UPDATE_GENERATED=1 cargo test --test generated   rewrites schemas/ and docs/
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+step() {
+  printf '\n== %s\n' "$*"
+  "$@"
+}
+
+step cargo fmt --check
+
+# The library alone, the library with its report renderer, the command line.
+step cargo clippy --locked --all-targets --no-default-features -- -D warnings
+step cargo clippy --locked --all-targets --no-default-features --features render -- -D warnings
+step cargo clippy --locked --all-targets -- -D warnings
+
+RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps
+
+step cargo test --locked --no-default-features --lib
+step cargo test --locked
