@@ -281,13 +281,6 @@ fn markdown_and_workflow_commands_escape_user_text() {
 }
 
 #[test]
-fn the_registry_lists_every_code_and_name() {
-    let list: String =
-        finding::CODES.iter().map(|code| format!("{} {} {}\n", code.id, code.severity.name(), code.name)).collect();
-    insta::assert_snapshot!("codes", list);
-}
-
-#[test]
 fn a_code_has_its_page() {
     insta::assert_snapshot!("page-text", page::text(&code::ALLOW_SILENCES_NOTHING));
     insta::assert_snapshot!("page-markdown", page::markdown(&code::ALLOW_SILENCES_NOTHING));

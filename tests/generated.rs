@@ -24,7 +24,8 @@ fn generated() -> BTreeMap<String, String> {
     schemas.chain(pages).collect()
 }
 
-/// The reference of the findings: a table of all, then a page for each.
+/// The reference of the findings: a table of all, then a page for each. It is also the record of codes and names that
+/// reviewers see change: a code is never given to another kind of finding.
 fn findings() -> String {
     let rows = CODES.iter().map(|code| {
         let what = code.what.replace('|', "\\|");
