@@ -15,6 +15,7 @@ pub mod pattern;
 pub mod plan;
 pub mod policy;
 pub mod quantize;
+pub mod sample;
 pub mod schema;
 pub mod source;
 pub mod units;

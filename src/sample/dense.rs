@@ -1,0 +1,359 @@
+//! Passes over a whole row of scores.
+//!
+//! Each pass is a value that [`Arch::dispatch`] runs with the widest instruction set of the machine. The loops are plain
+//! code over fixed blocks, without fused multiply-add and with the order of every sum written down, so the result has
+//! the same bits whatever set runs it.
+
+use pulp::{Arch, NullaryFnOnce};
+
+use super::math::{LANES, exp_non_positive, fold_lanes};
+use super::order::{Entry, key};
+use super::stream::{CHUNK, Noise};
+
+/// Tokens per block of [`Blocks`]: one bit each in a `u64`.
+pub(crate) const BLOCK: usize = 64;
+
+/// The largest key of each block of a row, and the extremes of the row.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Blocks {
+    pub(crate) largest: Vec<i32>,
+    pub(crate) max: i32,
+    pub(crate) min: i32,
+}
+
+impl Blocks {
+    /// Reads a row. The vector keeps its capacity from row to row.
+    pub(crate) fn read(&mut self, arch: Arch, scores: &[f32]) {
+        self.largest.clear();
+        self.largest.resize(scores.len().div_ceil(BLOCK), i32::MIN);
+        (self.min, self.max) = arch.dispatch(Extremes { scores, largest: &mut self.largest });
+    }
+}
+
+struct Extremes<'a> {
+    scores: &'a [f32],
+    largest: &'a mut [i32],
+}
+
+impl NullaryFnOnce for Extremes<'_> {
+    type Output = (i32, i32);
+
+    #[inline(always)]
+    fn call(self) -> (i32, i32) {
+        let (blocks, rest) = self.scores.as_chunks::<BLOCK>();
+        let (mut row_min, mut row_max) = (i32::MAX, i32::MIN);
+        for (block, largest) in blocks.iter().zip(self.largest.iter_mut()) {
+            let (mut min, mut max) = (i32::MAX, i32::MIN);
+            for &score in block {
+                min = min.min(key(score));
+                max = max.max(key(score));
+            }
+            *largest = max;
+            row_min = row_min.min(min);
+            row_max = row_max.max(max);
+        }
+        if let (false, Some(largest)) = (rest.is_empty(), self.largest.last_mut()) {
+            for &score in rest {
+                *largest = (*largest).max(key(score));
+                row_min = row_min.min(key(score));
+            }
+            row_max = row_max.max(*largest);
+        }
+        (row_min, row_max)
+    }
+}
+
+/// How scores become weights: `exp((score - max) * scale)`, where `scale` is one over the temperature.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Scaling {
+    pub(crate) max: f64,
+    pub(crate) scale: f64,
+}
+
+impl Scaling {
+    /// The scaled logit, relative to the largest.
+    #[inline(always)]
+    pub(crate) fn logit(self, score: f32) -> f64 {
+        (f64::from(score) - self.max) * self.scale
+    }
+
+    #[inline(always)]
+    pub(crate) fn weight(self, score: f32) -> f64 {
+        exp_non_positive(self.logit(score))
+    }
+}
+
+/// Sum of weights of a row, in lanes by token id.
+pub(crate) struct Mass<'a> {
+    pub(crate) scores: &'a [f32],
+    pub(crate) scaling: Scaling,
+}
+
+impl NullaryFnOnce for Mass<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let mut lanes = [0.0; LANES];
+        let (blocks, rest) = self.scores.as_chunks::<LANES>();
+        for block in blocks {
+            for (lane, &score) in lanes.iter_mut().zip(block) {
+                *lane += self.scaling.weight(score);
+            }
+        }
+        for (lane, &score) in lanes.iter_mut().zip(rest) {
+            *lane += self.scaling.weight(score);
+        }
+        fold_lanes(lanes)
+    }
+}
+
+/// Sums of weights and of weight times logit, in lanes by token id: what the entropy of a row needs.
+pub(crate) struct MassAndMoment<'a> {
+    pub(crate) scores: &'a [f32],
+    pub(crate) scaling: Scaling,
+}
+
+impl NullaryFnOnce for MassAndMoment<'_> {
+    type Output = (f64, f64);
+
+    #[inline(always)]
+    fn call(self) -> (f64, f64) {
+        let (mut mass, mut moment) = ([0.0; LANES], [0.0; LANES]);
+        let (blocks, rest) = self.scores.as_chunks::<LANES>();
+        for block in blocks {
+            for (i, &score) in block.iter().enumerate() {
+                let (weight, product) = weight_and_moment(self.scaling.logit(score));
+                mass[i] += weight;
+                moment[i] += product;
+            }
+        }
+        for (i, &score) in rest.iter().enumerate() {
+            let (weight, product) = weight_and_moment(self.scaling.logit(score));
+            mass[i] += weight;
+            moment[i] += product;
+        }
+        (fold_lanes(mass), fold_lanes(moment))
+    }
+}
+
+/// `exp(logit)` and `exp(logit) * logit`; a masked token has neither.
+#[inline(always)]
+pub(crate) fn weight_and_moment(logit: f64) -> (f64, f64) {
+    let weight = exp_non_positive(logit);
+    (weight, if weight > 0.0 { weight * logit } else { 0.0 })
+}
+
+/// Count, mean and mean square deviation of the scores that are not masked, in lanes by token id.
+pub(crate) struct Spread<'a> {
+    pub(crate) scores: &'a [f32],
+}
+
+impl NullaryFnOnce for Spread<'_> {
+    type Output = (f64, f64, f64);
+
+    #[inline(always)]
+    fn call(self) -> (f64, f64, f64) {
+        let (blocks, rest) = self.scores.as_chunks::<LANES>();
+        let (mut count, mut sum) = ([0.0; LANES], [0.0; LANES]);
+        let mut add = |i: usize, score: f32| {
+            let present = score != f32::NEG_INFINITY;
+            count[i] += if present { 1.0 } else { 0.0 };
+            sum[i] += if present { f64::from(score) } else { 0.0 };
+        };
+        for block in blocks {
+            for (i, &score) in block.iter().enumerate() {
+                add(i, score);
+            }
+        }
+        for (i, &score) in rest.iter().enumerate() {
+            add(i, score);
+        }
+        let count = fold_lanes(count);
+        let mean = fold_lanes(sum) / count;
+        let mut squares = [0.0; LANES];
+        let mut add = |i: usize, score: f32| {
+            let deviation = f64::from(score) - mean;
+            squares[i] += if score != f32::NEG_INFINITY { deviation * deviation } else { 0.0 };
+        };
+        for block in blocks {
+            for (i, &score) in block.iter().enumerate() {
+                add(i, score);
+            }
+        }
+        for (i, &score) in rest.iter().enumerate() {
+            add(i, score);
+        }
+        (count, mean, fold_lanes(squares) / count)
+    }
+}
+
+/// Appends every token whose key is at least `least`, in order of id.
+pub(crate) struct Collect<'a> {
+    pub(crate) scores: &'a [f32],
+    pub(crate) blocks: &'a Blocks,
+    pub(crate) least: i32,
+    pub(crate) entries: &'a mut Vec<Entry>,
+}
+
+impl NullaryFnOnce for Collect<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        let (blocks, rest) = self.scores.as_chunks::<BLOCK>();
+        for (index, (block, &largest)) in blocks.iter().zip(&self.blocks.largest).enumerate() {
+            if largest < self.least {
+                continue;
+            }
+            let mut hits = 0_u64;
+            for (i, &score) in block.iter().enumerate() {
+                hits |= u64::from(key(score) >= self.least) << i;
+            }
+            let first = index * BLOCK;
+            while hits != 0 {
+                let i = hits.trailing_zeros() as usize;
+                hits &= hits - 1;
+                self.entries.push(Entry::new(key(block[i % BLOCK]), (first + i) as u32));
+            }
+        }
+        let first = blocks.len() * BLOCK;
+        for (i, &score) in rest.iter().enumerate() {
+            if key(score) >= self.least {
+                self.entries.push(Entry::new(key(score), (first + i) as u32));
+            }
+        }
+    }
+}
+
+/// How many tokens have a key of at least `least`.
+pub(crate) struct Count<'a> {
+    pub(crate) scores: &'a [f32],
+    pub(crate) least: i32,
+}
+
+impl NullaryFnOnce for Count<'_> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn call(self) -> usize {
+        // Counted in `u32` per block: a `usize` counter would halve the vector's width.
+        let mut total = 0;
+        for part in self.scores.chunks(1 << 16) {
+            let mut count = 0_u32;
+            for &score in part {
+                count += u32::from(key(score) >= self.least);
+            }
+            total += count as usize;
+        }
+        total
+    }
+}
+
+/// Writes the weight of each entry.
+pub(crate) struct Weigh<'a> {
+    pub(crate) entries: &'a [Entry],
+    pub(crate) scaling: Scaling,
+    pub(crate) weights: &'a mut [f64],
+}
+
+impl NullaryFnOnce for Weigh<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        for (weight, entry) in self.weights.iter_mut().zip(self.entries) {
+            *weight = self.scaling.weight(entry.score());
+        }
+    }
+}
+
+/// The best and second best of noise plus logit.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Race {
+    pub(crate) token: u32,
+    pub(crate) score: f32,
+    pub(crate) best: f64,
+    pub(crate) second: f64,
+}
+
+impl Race {
+    const START: Self =
+        Self { token: u32::MAX, score: f32::NEG_INFINITY, best: f64::NEG_INFINITY, second: f64::NEG_INFINITY };
+
+    #[inline(always)]
+    fn enter(&mut self, token: u32, score: f32, sum: f64) {
+        if sum > self.best || (sum == self.best && token < self.token) {
+            *self = Self { token, score, best: sum, second: self.best };
+        } else if sum > self.second {
+            self.second = sum;
+        }
+    }
+}
+
+/// Gumbel-max over a whole row.
+pub(crate) struct DrawDense<'a> {
+    pub(crate) scores: &'a [f32],
+    pub(crate) blocks: &'a Blocks,
+    pub(crate) scaling: Scaling,
+    pub(crate) noise: Noise,
+}
+
+impl NullaryFnOnce for DrawDense<'_> {
+    type Output = Race;
+
+    #[inline(always)]
+    fn call(self) -> Race {
+        const _: () = assert!(BLOCK == CHUNK, "a block is drawn as one chunk");
+        let mut race = Race::START;
+        let mut tokens = [0; CHUNK];
+        let mut noise = [0.0; CHUNK];
+        for (index, (block, &largest)) in self.scores.chunks(BLOCK).zip(&self.blocks.largest).enumerate() {
+            // Even the largest noise cannot lift this block into the first two.
+            if self.scaling.logit(super::order::score(largest)) + self.noise.ceiling() < race.second {
+                continue;
+            }
+            let first = (index * BLOCK) as u32;
+            for (i, token) in tokens.iter_mut().enumerate() {
+                *token = first + i as u32;
+            }
+            self.noise.fill(&tokens, &mut noise);
+            for ((&score, &token), &noise) in block.iter().zip(&tokens).zip(&noise) {
+                race.enter(token, score, self.scaling.logit(score) + noise);
+            }
+        }
+        race
+    }
+}
+
+/// Gumbel-max over sorted survivors.
+pub(crate) struct DrawSorted<'a> {
+    pub(crate) entries: &'a [Entry],
+    pub(crate) scaling: Scaling,
+    pub(crate) noise: Noise,
+}
+
+impl NullaryFnOnce for DrawSorted<'_> {
+    type Output = Race;
+
+    #[inline(always)]
+    fn call(self) -> Race {
+        let mut race = Race::START;
+        let mut tokens = [0; CHUNK];
+        let mut noise = [0.0; CHUNK];
+        for chunk in self.entries.chunks(CHUNK) {
+            let largest = chunk.first().map_or(f32::NEG_INFINITY, |entry| entry.score());
+            if self.scaling.logit(largest) + self.noise.ceiling() < race.second {
+                break;
+            }
+            for (token, entry) in tokens.iter_mut().zip(chunk) {
+                *token = entry.token();
+            }
+            self.noise.fill(&tokens, &mut noise);
+            for (entry, &noise) in chunk.iter().zip(&noise) {
+                race.enter(entry.token(), entry.score(), self.scaling.logit(entry.score()) + noise);
+            }
+        }
+        race
+    }
+}
