@@ -100,6 +100,9 @@ impl<'a> Cursor<'a> {
         // Start of the run that is not yet copied into `owned`.
         let mut run = start;
         loop {
+            // Straight to the next byte that means something.
+            let plain = self.text.as_bytes().get(self.at..).unwrap_or_default();
+            self.at += plain.iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..=0x1f)).unwrap_or(plain.len());
             match self.peek() {
                 None => return Err(self.error("the text ends inside a string")),
                 Some(b'"') => {
@@ -120,8 +123,7 @@ impl<'a> Cursor<'a> {
                     owned.get_or_insert_default().push(unescaped);
                     run = self.at;
                 }
-                Some(0..=0x1f) => return Err(self.error("a control character stands in a string; it must be escaped")),
-                Some(_) => self.at += 1,
+                Some(_) => return Err(self.error("a control character stands in a string; it must be escaped")),
             }
         }
     }

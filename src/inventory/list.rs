@@ -2,7 +2,7 @@
 //!
 //! Other fields are passed over, so that the output of other tools can be read as it is.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Cursor as Bytes, Read};
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use flate2::read::MultiGzDecoder;
 
 use super::json::Cursor;
 use super::name::{self, MAX_RANK, MAX_TENSORS};
+use super::names::Names;
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, Metadata, StoredTensor};
 use crate::Dtype;
@@ -52,7 +53,7 @@ fn read_up_to(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 fn read_lines(mut reader: impl BufRead, name: &str) -> io::Result<(Checkpoint, Vec<Finding>)> {
     let mut list =
-        List { checkpoint: Checkpoint::empty(name, Container::List), names: HashSet::new(), files: HashMap::new() };
+        List { checkpoint: Checkpoint::empty(name, Container::List), names: Names::default(), files: HashMap::new() };
     let mut report = Report::new(&list.checkpoint.name);
     let mut line = Vec::new();
     let mut at = 0;
@@ -84,7 +85,7 @@ fn read_lines(mut reader: impl BufRead, name: &str) -> io::Result<(Checkpoint, V
 
 struct List {
     checkpoint: Checkpoint,
-    names: HashSet<String>,
+    names: Names,
     files: HashMap<String, FileId>,
 }
 
@@ -109,13 +110,14 @@ impl List {
                 format!("{elements} elements of {dtype} in tensor {} do not make whole blocks", quoted(&name));
             Trouble::new(&code::TENSOR_SIZE, 0, message)
         })?;
-        if !self.names.insert(name.clone()) {
+        if self.names.contains(&self.checkpoint.tensors, &name) {
             let message = format!("tensor {} stands twice in the list", quoted(&name));
             return Err(Trouble::new(&code::DUPLICATE_TENSOR, 0, message));
         }
         let file = file.map(|file| self.file(file));
         let bytes = ByteRange { file, offset: None, length };
         self.checkpoint.tensors.push(StoredTensor { name, dtype, shape, bytes });
+        self.names.note_last(&self.checkpoint.tensors);
         Ok(())
     }
 
@@ -159,7 +161,8 @@ impl Line {
                 }
                 "dtype" => {
                     let spelling = cursor.string()?;
-                    let value: Dtype = spelling.parse().map_err(|_| {
+                    let exact = Dtype::from_safetensors(&spelling);
+                    let value = exact.map_or_else(|| spelling.parse(), Ok).map_err(|_| {
                         Trouble::new(&code::UNKNOWN_DTYPE, value_at, format!("unknown dtype {}", quoted(&spelling)))
                             .help("the tensor is left out of the inventory")
                     })?;

@@ -14,6 +14,7 @@ mod layouts;
 mod list;
 mod metadata;
 mod name;
+mod names;
 mod open;
 mod record;
 mod rename;

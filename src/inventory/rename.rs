@@ -57,16 +57,16 @@ impl Renames {
 
 /// Renames all weights; those whose new paths are not unique keep the stored ones.
 pub(super) fn apply(weights: &mut [Weight], rename: &dyn Fn(&str) -> Option<String>, report: &mut Report) {
-    let mut changed = false;
-    let mut paths: Vec<String> = Vec::with_capacity(weights.len());
-    for weight in weights.iter() {
-        let renamed = rename(&weight.stored_path).filter(|path| !path.is_empty());
-        changed |= renamed.is_some();
-        paths.push(renamed.unwrap_or_else(|| weight.stored_path.clone()));
-    }
-    if !changed {
+    let renamed: Vec<Option<String>> =
+        weights.iter().map(|weight| rename(&weight.stored_path).filter(|path| !path.is_empty())).collect();
+    if renamed.iter().all(Option::is_none) {
         return;
     }
+    let paths: Vec<String> = renamed
+        .into_iter()
+        .zip(weights.iter())
+        .map(|(renamed, weight)| renamed.unwrap_or_else(|| weight.stored_path.clone()))
+        .collect();
     let mut holders: HashMap<&str, Vec<usize>> = HashMap::new();
     for (at, path) in paths.iter().enumerate() {
         holders.entry(path).or_default().push(at);

@@ -9,6 +9,8 @@ use std::collections::HashSet;
 use std::io::{Read, Seek, SeekFrom};
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
+
 use super::json::Cursor;
 use super::name::{self, MAX_RANK, MAX_TENSORS};
 use super::trouble::{Report, Trouble, quoted};
@@ -255,7 +257,7 @@ fn read_offsets(cursor: &mut Cursor<'_>) -> Result<(u64, u64), Trouble> {
 /// is reported but refuses only its tensor.
 fn check(entries: &[Entry], data_start: u64, data: u64, report: &mut Report) -> bool {
     let mut sound = true;
-    let mut names = HashSet::with_capacity(entries.len());
+    let mut names = NameSet::with_capacity_and_hasher(entries.len(), RandomState::default());
     for entry in entries {
         let (troubles, fatal) = check_entry(entry, &mut names);
         sound &= !fatal;
@@ -265,8 +267,11 @@ fn check(entries: &[Entry], data_start: u64, data: u64, report: &mut Report) -> 
     sound && check_coverage(entries, data_start, data, report)
 }
 
+/// Names seen; hashed with a random seed, since they are foreign.
+type NameSet<'a> = HashSet<&'a str, RandomState>;
+
 /// Up to three things to say about one entry, and whether any of them refuses the file.
-fn check_entry<'a>(entry: &'a Entry, names: &mut HashSet<&'a str>) -> ([Option<Trouble>; 3], bool) {
+fn check_entry<'a>(entry: &'a Entry, names: &mut NameSet<'a>) -> ([Option<Trouble>; 3], bool) {
     let name = name::objection(&entry.name)
         .map(|message| Trouble::new(&code::TENSOR_NAME, entry.name_at as u64, message))
         .or_else(|| {

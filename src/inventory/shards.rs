@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::file::OpenFile;
 use super::index::Index;
+use super::names::Names;
 use super::safetensors::{self, Header};
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, StoredTensor};
@@ -21,7 +22,7 @@ const MAX_CONTENT: u64 = 4096;
 pub(super) struct Shards {
     pub(super) checkpoint: Checkpoint,
     pub(super) findings: Vec<Finding>,
-    names: HashSet<String>,
+    names: Names,
 }
 
 /// Which tensors of a shard to take: those an index maps to it, or all.
@@ -32,7 +33,7 @@ enum Take<'a> {
 
 impl Shards {
     pub(super) fn new(name: impl Into<Arc<str>>, container: Container) -> Self {
-        Self { checkpoint: Checkpoint::empty(name, container), findings: Vec::new(), names: HashSet::new() }
+        Self { checkpoint: Checkpoint::empty(name, container), findings: Vec::new(), names: Names::default() }
     }
 
     pub(super) fn finish(self) -> (Checkpoint, Vec<Finding>) {
@@ -155,7 +156,7 @@ impl Shards {
                 }
                 unindexed += 1;
             }
-            if !self.names.insert(tensor.name.clone()) {
+            if self.names.contains(&self.checkpoint.tensors, &tensor.name) {
                 let message = format!("tensor {} is in an earlier file too", quoted(&tensor.name));
                 report.push(Trouble::anywhere(&code::DUPLICATE_TENSOR, message).help("the earlier one is taken"));
                 continue;
@@ -169,6 +170,7 @@ impl Shards {
                 }
             }
             self.checkpoint.tensors.push(tensor);
+            self.names.note_last(&self.checkpoint.tensors);
         }
         if unindexed > 0 {
             let message = format!("{unindexed} tensors of this shard are not in the index");

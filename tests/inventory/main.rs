@@ -4,5 +4,7 @@
 
 mod generate;
 mod group;
+mod hostile;
+mod open;
 mod support;
 mod template;

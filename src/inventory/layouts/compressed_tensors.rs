@@ -138,7 +138,7 @@ pub(super) fn add_activation_scales(tensors: &Tensors<'_>, weight: &StoredTensor
 fn add_scales_of_module(tensors: &Tensors<'_>, path: &str, components: &mut Vec<(Role, usize)>) {
     let Some(module) = path.strip_suffix(".weight") else { return };
     for name in ["input_scale", "input_zero_point", "input_global_scale", "output_scale"] {
-        let found = tensors.find(&[module, ".", name].concat());
+        let found = tensors.joined(&[module, ".", name]);
         components
             .extend(found.filter(|(_, tensor)| tensor.elements() == 1).map(|(at, _)| (Role::Other(name.into()), at)));
     }

@@ -11,7 +11,10 @@ mod gpt_oss;
 mod grok;
 mod spread;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
+
+use foldhash::fast::RandomState;
 
 pub use declared::{DeclaredLayout, DeclaredShape};
 
@@ -59,14 +62,16 @@ type Verdict = Option<Result<Found, Misfit>>;
 /// The stored tensors, found by name.
 pub(super) struct Tensors<'a> {
     all: &'a [&'a StoredTensor],
-    names: HashMap<&'a str, usize>,
+    names: HashMap<&'a str, usize, RandomState>,
     checkpoint: &'a Checkpoint,
+    /// Where names are put together to be looked up.
+    scratch: RefCell<String>,
 }
 
 impl<'a> Tensors<'a> {
     pub(super) fn new(all: &'a [&'a StoredTensor], checkpoint: &'a Checkpoint) -> Self {
         let names = all.iter().enumerate().map(|(at, tensor)| (tensor.name.as_str(), at)).collect();
-        Self { all, names, checkpoint }
+        Self { all, names, checkpoint, scratch: RefCell::default() }
     }
 
     pub(super) const fn len(&self) -> usize {
@@ -82,9 +87,17 @@ impl<'a> Tensors<'a> {
         Some((at, self.get(at)?))
     }
 
+    /// The tensor whose name these pieces make.
+    fn joined(&self, pieces: &[&str]) -> Option<(usize, &'a StoredTensor)> {
+        let mut name = self.scratch.borrow_mut();
+        name.clear();
+        name.extend(pieces.iter().copied());
+        self.find(&name)
+    }
+
     /// The tensor called `stem` and `suffix` in one.
     fn suffixed(&self, stem: &str, suffix: &str) -> Option<(usize, &'a StoredTensor)> {
-        self.find(&[stem, suffix].concat())
+        self.joined(&[stem, suffix])
     }
 
     fn quantization(&self) -> Option<&'a QuantizationConfig> {

@@ -49,8 +49,8 @@ pub enum Segment {
 /// assert_eq!(lines, ["h.{0..2}.{k,v}.w f32", "h.10.k.w f32", "norm f32"]);
 /// ```
 pub fn collapse<'a, K: Ord + Clone>(paths: impl IntoIterator<Item = (&'a str, K)>) -> Vec<Template<K>> {
-    // By key and the texts between numbers; then by the numbers.
-    let mut shapes: BTreeMap<(K, Vec<&str>), BTreeMap<Vec<u64>, Vec<usize>>> = BTreeMap::new();
+    // By key and the texts around numbers.
+    let mut shapes: BTreeMap<(K, Vec<&str>), Tuples> = BTreeMap::new();
     for (at, (path, key)) in paths.into_iter().enumerate() {
         let (texts, numbers) = natural::cut(path);
         shapes.entry((key, texts)).or_default().entry(numbers).or_default().push(at);
@@ -75,6 +75,9 @@ pub fn collapse<'a, K: Ord + Clone>(paths: impl IntoIterator<Item = (&'a str, K)
     templates.sort_by(|(a, _), (b, _)| natural_cmp(a, b));
     templates.into_iter().map(|(_, template)| template).collect()
 }
+
+/// The numbers of paths, and the positions in the input that have them.
+type Tuples = BTreeMap<Vec<u64>, Vec<usize>>;
 
 fn first_path(segments: &[Segment]) -> String {
     let mut path = String::new();
