@@ -47,6 +47,12 @@ impl Span {
         self.start as usize..self.end as usize
     }
 
+    /// The same range, after its source's set was appended to another; see [`Sources::append`].
+    #[must_use]
+    pub const fn rebased(self, offset: u32) -> Self {
+        Self { source: SourceId(self.source.0.saturating_add(offset)), ..self }
+    }
+
     /// A sub-range of this span, `inner` counted in bytes from its start; never leaves the span.
     #[must_use]
     #[expect(clippy::should_implement_trait, reason = "takes a range; nobody would write it with an operator")]
@@ -191,6 +197,13 @@ impl Sources {
     #[must_use]
     pub fn end(&self, span: Span) -> LineColumn {
         self.get(span.source).map_or(LineColumn { line: 1, column: 1 }, |source| source.line_column(span.end as usize))
+    }
+
+    /// Adds all texts of another set, and returns how far their ids move; see [`Span::rebased`].
+    pub fn append(&mut self, other: &Self) -> u32 {
+        let offset = u32::try_from(self.all.len()).unwrap_or(u32::MAX);
+        self.all.extend(other.all.iter().cloned());
+        offset
     }
 
     /// All texts, in the order they were added.

@@ -1,16 +1,17 @@
 //! `inspect`: what a checkpoint holds.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use super::input;
 use super::lints::LintFlags;
 use super::table::{Align, Cell, Table};
 use super::{Outcome, Stop, Ui};
 use crate::Dtype;
-use crate::finding::{Finding, levels};
+use crate::finding::levels;
 use crate::inventory::{
     Checkpoint, Grouping, Inventory, InventoryDocument, StoredTensor, TensorRecord, Weight, WeightRecord, collapse,
 };
@@ -57,7 +58,7 @@ impl Inspect {
                 "`--format json` has the stored tensors of each weight, `--stored --format jsonl` makes a list",
             ));
         }
-        let (checkpoint, mut findings) = open(&self.checkpoint, ui)?;
+        let (checkpoint, mut findings) = input::open(&self.checkpoint, ui)?;
         let (inventory, ungrouped) = Inventory::group(&checkpoint, &Grouping::default());
         findings.extend(ungrouped);
         let (findings, sources) = (levels::settle(&self.lints.0, findings, |_| true), Sources::default());
@@ -165,14 +166,6 @@ impl Inspect {
 }
 
 /// Opens a checkpoint, or reads a list from standard input.
-fn open(path: &Path, ui: &mut Ui) -> Result<(Checkpoint, Vec<Finding>), Stop> {
-    if path == Path::new("-") {
-        let list = Checkpoint::from_list(ui.stdin(), "-");
-        return list.map_err(|error| Stop::failed(format!("cannot read standard input: {error}")));
-    }
-    Checkpoint::open(path).map_err(|error| Stop::failed(error.to_string()))
-}
-
 fn lines(ui: &mut Ui, records: impl Iterator<Item = impl Serialize>) -> Result<(), Stop> {
     for record in records {
         ui.print(&super::json_line(&record))?;

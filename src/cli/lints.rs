@@ -13,6 +13,13 @@ use crate::finding::levels::{Level, Lint, LintLevel};
 #[derive(Debug, Clone, Default)]
 pub(super) struct LintFlags(pub(super) Vec<LintLevel>);
 
+impl LintFlags {
+    /// A policy's levels followed by the flags, which win.
+    pub(super) fn over(&self, policy: &[LintLevel]) -> Vec<LintLevel> {
+        policy.iter().chain(&self.0).cloned().collect()
+    }
+}
+
 const FLAGS: [(&str, char, Level, &str); 3] = [
     ("allow", 'A', Level::Allow, "Do not report a finding (name, code or `warnings`)"),
     ("warn", 'W', Level::Warn, "Report a finding as a warning"),

@@ -3,11 +3,15 @@
 //! Only this module meets the outside: streams, terminal and environment come in through a [`Ui`], and every outcome
 //! leaves through [`Status`]. [`main`] is the binary; the Python module and the tests enter [`run`].
 
+mod check;
 mod color;
 mod completions;
+mod explain;
+mod input;
 mod inspect;
 mod lints;
 mod man;
+mod plan;
 mod reference;
 mod rule;
 mod schema;
@@ -49,6 +53,9 @@ struct Global {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Check(check::Check),
+    Plan(plan::PlanVerb),
+    Explain(explain::Explain),
     Inspect(inspect::Inspect),
     Rule(rule::Rule),
     Schema(schema::Schema),
@@ -59,6 +66,9 @@ enum Command {
 impl Command {
     fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         match self {
+            Command::Check(verb) => verb.run(ui),
+            Command::Plan(verb) => verb.run(ui),
+            Command::Explain(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),

@@ -126,9 +126,33 @@ impl Ui {
         self.stdout.sink.writer().write_all(text.as_bytes()).map_err(|error| Stop::output(&error))
     }
 
+    /// Writes data piece by piece.
+    pub(super) fn write_with(&mut self, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Stop> {
+        write(self.stdout.sink.writer()).map_err(|error| Stop::output(&error))
+    }
+
+    /// Says what was done, unless told to be quiet.
+    pub(super) fn narrate(&mut self, text: &str) {
+        if !self.quiet {
+            self.complain(text);
+        }
+    }
+
     /// Prints what keeps the job from being done. Where that cannot be printed, nothing can.
     pub(super) fn complain(&mut self, text: &str) {
         let _ = self.stderr.sink.writer().write_all(text.as_bytes());
+    }
+
+    /// Prints findings as the data of a verb.
+    pub(super) fn print_findings(
+        &mut self,
+        format: Format,
+        findings: &[Finding],
+        sources: &Sources,
+    ) -> Result<(), Stop> {
+        let options = render::Options { width: self.width(), color: self.color(), ..Default::default() };
+        self.print(&render::render(format, findings, sources, &options))?;
+        self.flush()
     }
 
     /// Prints findings beside the data of a verb that has other data, and their counts.

@@ -129,6 +129,17 @@ impl Finding {
         self
     }
 
+    /// The same finding, after its sources were appended to others; see [`crate::source::Sources::append`].
+    #[must_use]
+    pub fn rebased(mut self, offset: u32) -> Self {
+        for label in &mut self.labels {
+            if let Place::Text(span) = &mut label.place {
+                *span = span.rebased(offset);
+            }
+        }
+        self
+    }
+
     /// The first policy text span, if any.
     #[must_use]
     pub fn span(&self) -> Option<Span> {

@@ -55,7 +55,8 @@ pub(super) enum Misplaced {
 }
 
 pub(super) fn decide(policy: &Policy, matcher: &PolicyMatcher, inventory: &Inventory, mesh: &Mesh) -> Resolved {
-    let layers = layers(policy, inventory);
+    // Counted only when some rule asks.
+    let layers = policy.layer_conditions().next().map(|_| Layers::of_policy(policy, inventory));
     let mut walk = matcher.graph.matcher();
     let mut resolved = Resolved {
         decisions: Vec::with_capacity(inventory.weights.len()),
@@ -139,16 +140,6 @@ fn holds(when: &Spanned<When>, weight: &Weight, layers: Option<&Layers>) -> bool
         layers_known: true,
     };
     evaluate(&when.value, &facts, |of| layers.and_then(|layers| layers.of(&weight.path, of))) == Verdict::Holds
-}
-
-/// Counts layers when some rule asks for them.
-pub(super) fn layers(policy: &Policy, inventory: &Inventory) -> Option<Layers> {
-    let asked: Vec<Option<&str>> = policy.layer_conditions().collect();
-    if asked.is_empty() {
-        return None;
-    }
-    let paths = inventory.weights.iter().map(|weight| weight.path.as_str());
-    Some(Layers::new(paths, &policy.separators, &policy.ignored_layers, asked.into_iter().flatten()))
 }
 
 /// Whether the path holds the stack token.

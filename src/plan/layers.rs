@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::inventory::Inventory;
 use crate::pattern::Separators;
+use crate::policy::Policy;
 
 /// Numbers of layers found under one prefix, in order.
 type Numbers = BTreeSet<u64>;
@@ -60,6 +62,13 @@ impl Layers {
             }
         }
         layers
+    }
+
+    /// Counts the layers of a checkpoint as a policy's conditions ask.
+    #[must_use]
+    pub fn of_policy(policy: &Policy, inventory: &Inventory) -> Self {
+        let paths = inventory.weights.iter().map(|weight| weight.path.as_str());
+        Self::new(paths, &policy.separators, &policy.ignored_layers, policy.layer_conditions().flatten())
     }
 
     /// The layer of a path, by the token `of` when one is named.

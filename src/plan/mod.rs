@@ -7,11 +7,13 @@
 mod class;
 mod decide;
 mod expect;
+pub mod explain;
 mod fit;
 pub mod layers;
 pub mod record;
 pub mod shard;
 mod slots;
+pub mod text;
 mod totals;
 pub mod when;
 mod write;

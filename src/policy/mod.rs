@@ -3,6 +3,7 @@
 //! The phases: text -> tree with spans ([`node`]) -> checked against the language as data ([`language`], [`check`]) ->
 //! merged over `extends` ([`load`]) -> typed ([`read`], [`model`]). Each reports all that it finds.
 
+mod analyse;
 mod check;
 mod compile;
 pub(crate) mod language;
