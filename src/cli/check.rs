@@ -7,6 +7,7 @@ use clap::Args;
 use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
 use super::{Outcome, Stop, Ui};
+use crate::analysis;
 use crate::finding::render::Format;
 use crate::finding::{self, Code, Finding, code, levels};
 use crate::plan::{Plan, PlanOptions};
@@ -78,7 +79,7 @@ impl Check {
             Err(LoadError::Rejected(Rejected { findings, sources })) => return Ok((findings, sources, 0)),
         };
         let mut findings = policy.findings().to_vec();
-        findings.extend(policy.analyse());
+        findings.extend(policy.analyse(&analysis::Options::default()));
         let mut over: Vec<Vec<Finding>> = Vec::new();
         for checkpoint in &self.against {
             over.push(self.against(&policy, checkpoint, ui)?);

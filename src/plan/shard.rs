@@ -278,7 +278,9 @@ impl ComponentCuts {
     #[must_use]
     pub fn derive(weight: &Cuts, shape: &[u64], spec: &PartitionSpec, stored: Stored<'_>) -> Self {
         let mut cuts = Cuts::whole(stored.shape.len());
-        if stored.shape.len() != shape.len() {
+        // Blocks may be stored as dimensions of their own: GPT-OSS keeps `[.., K]` as `[.., K/32, 16]`.
+        let own_blocks = stored.is_weight && stored.shape.len() == shape.len() + 1;
+        if stored.shape.len() != shape.len() && !own_blocks {
             let split = weight.dimensions.iter().any(|dimension| !dimension.axes.is_empty());
             if stored.is_weight && split {
                 cuts.misfits.push(Misfit::Flattened);
