@@ -79,6 +79,7 @@ dtypes! {
     U16 "u16" "Unsigned 16-bit integer.", block 1 in 2, safetensors Some("U16"), false;
     U8 "u8" "Unsigned 8-bit integer.", block 1 in 1, safetensors Some("U8"), false;
     Bool "bool" "One byte, 0 or 1.", block 1 in 1, safetensors Some("BOOL"), false;
+    Q10 "q1_0" "GGML block of 128 weights in 18 bytes.", block 128 in 18, safetensors None, true;
     Q40 "q4_0" "GGML block of 32 weights in 18 bytes.", block 32 in 18, safetensors None, true;
     Q41 "q4_1" "GGML block of 32 weights in 20 bytes.", block 32 in 20, safetensors None, true;
     Q50 "q5_0" "GGML block of 32 weights in 22 bytes.", block 32 in 22, safetensors None, true;

@@ -599,6 +599,18 @@ codes! {
         why "Ties and the quantization it would tell are not known."
         bad "{\"tie_word_embeddings\": true"
         good "{\"tie_word_embeddings\": true}"
+
+    MALFORMED_GGUF "FF730" "malformed-gguf" Error
+        what "The header of a GGUF file is not what the format prescribes."
+        why "A count, length or type that is wrong makes everything after it wrong; the file is refused."
+        bad "a key-value pair of type 13"
+        good "types 0 to 12"
+
+    GGUF_SPLIT "FF731" "gguf-split" Error
+        what "The parts of a split GGUF model do not belong together."
+        why "`split.no`, `split.count` and the file name must agree, or parts of different models are mixed."
+        bad "a file `m-00002-of-00003.gguf` whose header says part 1 of 2"
+        good "the files as the splitting tool wrote them"
 }
 
 #[cfg(test)]

@@ -46,16 +46,19 @@ impl Checkpoint {
 pub enum Container {
     /// One or more safetensors files.
     Safetensors,
+    /// A GGUF file, or the parts of a split one.
+    Gguf,
     /// A JSONL list of names, dtypes and shapes, without weights.
     List,
 }
 
 impl Container {
-    /// The name people read: `safetensors`, `list`.
+    /// The name people read: `safetensors`, `gguf`, `list`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Container::Safetensors => "safetensors",
+            Container::Gguf => "gguf",
             Container::List => "list",
         }
     }

@@ -3,11 +3,15 @@
 //! A reader gives a [`Checkpoint`], the stored tensors as the files name them, from headers alone. Grouping gives an
 //! [`Inventory`] of logical [`Weight`]s, each with the stored [`Component`]s that it consists of.
 
+mod bytes;
 mod checkpoint;
 mod config;
+mod directory;
 mod file;
 mod format;
+mod gguf;
 mod group;
+mod header;
 mod index;
 mod json;
 mod layouts;

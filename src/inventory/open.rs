@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::config::MAX_CONFIG;
 use super::file::OpenFile;
 use super::index::{self, MAX_INDEX};
-use super::shards::Shards;
+use super::shards::{self, Shards};
 use super::trouble::{Report, Trouble};
-use super::{Checkpoint, Container, ModelConfig, list};
+use super::{Checkpoint, Container, ModelConfig, directory, gguf, list, safetensors};
 use crate::finding::{Finding, code};
 
 /// A path that cannot be opened as a checkpoint at all. What is wrong *inside* a checkpoint is findings.
@@ -51,8 +51,8 @@ pub enum OpenError {
 }
 
 impl Checkpoint {
-    /// Reads what a checkpoint holds, from headers alone: a safetensors file, a `*.safetensors.index.json`, a directory
-    /// of either, or a JSONL list (also compressed by gzip).
+    /// Reads what a checkpoint holds, from headers alone: a safetensors file, a `*.safetensors.index.json`, a GGUF file
+    /// (any part of a split one), a directory of these, or a JSONL list (also compressed by gzip).
     ///
     /// A file that is refused gives findings and no tensors; the other files are still read.
     ///
@@ -74,20 +74,16 @@ impl Checkpoint {
             _ => OpenError::Io { path: shown.clone(), source },
         })?;
         if metadata.is_dir() {
-            return open_directory(path);
+            return directory::open(path);
         }
         if !metadata.is_file() {
             let reason = "neither a file nor a directory; a list may be piped to `-`".to_owned();
             return Err(OpenError::NotACheckpoint { path: shown, reason });
         }
         match kind_of(path)? {
-            Kind::Safetensors => {
-                let mut shards = Shards::new(shown, Container::Safetensors);
-                shards.read_config(&beside(path, "config.json"));
-                shards.add(path);
-                Ok(shards.finish())
-            }
+            Kind::Safetensors => Ok(open_safetensors(shown, &beside(path, "config.json"), [path.to_owned()])),
             Kind::Index => Ok(open_index(path)),
+            Kind::Gguf => Ok(gguf::open(path)),
             Kind::List => {
                 let io = |source| OpenError::Io { path: shown.clone(), source };
                 list::read(fs::File::open(path).map_err(io)?, &shown).map_err(io)
@@ -115,9 +111,12 @@ impl Checkpoint {
 
     /// Reads one safetensors file of `length` bytes from any reader. `name` is what findings call it.
     pub fn from_safetensors(reader: &mut (impl Read + Seek), length: u64, name: &str) -> (Self, Vec<Finding>) {
-        let mut shards = Shards::new(name, Container::Safetensors);
-        shards.add_reader(reader, length, name);
-        shards.finish()
+        shards::of_reader(reader, length, name, Container::Safetensors, safetensors::read)
+    }
+
+    /// Reads one GGUF file of `length` bytes from any reader. `name` is what findings call it.
+    pub fn from_gguf(reader: &mut (impl Read + Seek), length: u64, name: &str) -> (Self, Vec<Finding>) {
+        shards::of_reader(reader, length, name, Container::Gguf, gguf::read)
     }
 }
 
@@ -127,6 +126,7 @@ enum Kind {
     Safetensors,
     Index,
     List,
+    Gguf,
 }
 
 /// Decides by the name and, where that says nothing (the Hugging Face cache names files by digest), by the first bytes.
@@ -134,6 +134,9 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
     let name = path.file_name().and_then(OsStr::to_str).unwrap_or_default().to_ascii_lowercase();
     if name.ends_with(".safetensors") {
         return Ok(Kind::Safetensors);
+    }
+    if name.ends_with(".gguf") {
+        return Ok(Kind::Gguf);
     }
     if name.ends_with(".index.json") {
         return Ok(Kind::Index);
@@ -150,6 +153,7 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
         .read_to_end(&mut head)
         .map_err(|source| OpenError::Io { path: shown.clone(), source })?;
     match head.as_slice() {
+        [b'G', b'G', b'U', b'F', ..] => Ok(Kind::Gguf),
         [0x1f, 0x8b, ..] | [b'{', ..] => Ok(Kind::List),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Kind::Safetensors),
         _ => {
@@ -163,43 +167,24 @@ fn beside(path: &Path, name: &str) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).join(name)
 }
 
-fn open_directory(path: &Path) -> Result<(Checkpoint, Vec<Finding>), OpenError> {
-    let shown = path.display().to_string();
-    let io = |source| OpenError::Io { path: shown.clone(), source };
-    let mut names = Vec::new();
-    for entry in fs::read_dir(path).map_err(io)? {
-        // A name that is not Unicode cannot be one of those looked for.
-        if let Ok(name) = entry.map_err(io)?.file_name().into_string() {
-            names.push(name);
-        }
-    }
-    names.sort_unstable();
-    let ending = |ending: &str| names.iter().filter(|name| name.ends_with(ending)).cloned().collect::<Vec<_>>();
-    let indexes = ending(".safetensors.index.json");
-    match indexes.as_slice() {
-        [] => {}
-        [one] => return Ok(open_index(&path.join(one))),
-        _ if indexes.iter().any(|name| name == "model.safetensors.index.json") => {
-            return Ok(open_index(&path.join("model.safetensors.index.json")));
-        }
-        _ => return Err(OpenError::Ambiguous { path: shown, candidates: indexes }),
-    }
-    let files = ending(".safetensors");
-    if files.is_empty() {
-        let reason = "the directory holds neither safetensors files nor an index of them".to_owned();
-        return Err(OpenError::NotACheckpoint { path: shown, reason });
-    }
-    let mut shards = Shards::new(shown, Container::Safetensors);
-    shards.read_config(&path.join("config.json"));
+/// Opens safetensors files that make up one checkpoint.
+pub(super) fn open_safetensors(
+    name: String,
+    config: &Path,
+    files: impl IntoIterator<Item = PathBuf>,
+) -> (Checkpoint, Vec<Finding>) {
+    let mut shards = Shards::new(name, Container::Safetensors, safetensors::read);
+    shards.read_config(config);
     for file in files {
-        shards.add(&path.join(file));
+        shards.add(&file);
     }
-    Ok(shards.finish())
+    shards.finish()
 }
 
-fn open_index(path: &Path) -> (Checkpoint, Vec<Finding>) {
+/// Opens a `*.safetensors.index.json` and the shards beside it.
+pub(super) fn open_index(path: &Path) -> (Checkpoint, Vec<Finding>) {
     let shown: Arc<str> = path.display().to_string().into();
-    let mut shards = Shards::new(shown.clone(), Container::Safetensors);
+    let mut shards = Shards::new(shown.clone(), Container::Safetensors, safetensors::read);
     shards.read_config(&beside(path, "config.json"));
     let mut report = Report::new(&shown);
     let index = match read_text(path, MAX_INDEX, &code::MALFORMED_INDEX) {

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
+use super::header::{Header, HeaderTensor};
 use super::json::Cursor;
 use super::name::{self, MAX_RANK, MAX_TENSORS};
 use super::trouble::{Report, Trouble, quoted};
@@ -22,25 +23,6 @@ use crate::finding::{Finding, code};
 const MAX_HEADER: u64 = 100_000_000;
 /// Bytes of the length in front of the header.
 const PREFIX: u64 = 8;
-
-/// What a header says.
-#[derive(Debug)]
-pub(super) struct Header {
-    /// In the order of the header.
-    pub(super) tensors: Vec<HeaderTensor>,
-    pub(super) metadata: Metadata,
-}
-
-/// A tensor whose dtype, shape and place agree with one another.
-#[derive(Debug)]
-pub(super) struct HeaderTensor {
-    pub(super) name: String,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<u64>,
-    /// From the start of the file.
-    pub(super) offset: u64,
-    pub(super) length: u64,
-}
 
 /// Reads the header of a file of `length` bytes; `None` when the file is refused.
 pub(super) fn read(

@@ -1,15 +1,15 @@
 //! Putting a checkpoint together from its files.
 
 use std::collections::HashSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::file::OpenFile;
+use super::header::Header;
 use super::index::Index;
 use super::names::Names;
-use super::safetensors::{self, Header};
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, StoredTensor};
 use crate::Dtype;
@@ -18,10 +18,14 @@ use crate::finding::{Finding, code};
 /// Largest tensor that is read because it holds a layout's shape.
 const MAX_CONTENT: u64 = 4096;
 
+/// Reads the header of a file of known length; reports what is wrong and gives `None` when the file is refused.
+pub(super) type ReadHeader<R> = fn(&mut R, u64, &Arc<str>, &mut Vec<Finding>) -> Option<Header>;
+
 /// A checkpoint in the making.
 pub(super) struct Shards {
     pub(super) checkpoint: Checkpoint,
     pub(super) findings: Vec<Finding>,
+    read: ReadHeader<File>,
     names: Names,
 }
 
@@ -32,32 +36,19 @@ enum Take<'a> {
 }
 
 impl Shards {
-    pub(super) fn new(name: impl Into<Arc<str>>, container: Container) -> Self {
-        Self { checkpoint: Checkpoint::empty(name, container), findings: Vec::new(), names: Names::default() }
+    /// A checkpoint of files that `read` reads.
+    pub(super) fn new(name: impl Into<Arc<str>>, container: Container, read: ReadHeader<File>) -> Self {
+        let checkpoint = Checkpoint::empty(name, container);
+        Self { checkpoint, findings: Vec::new(), read, names: Names::default() }
     }
 
     pub(super) fn finish(self) -> (Checkpoint, Vec<Finding>) {
         (self.checkpoint, self.findings)
     }
 
-    /// Adds a safetensors file.
-    pub(super) fn add(&mut self, path: &Path) {
-        self.add_taking(path, &Take::All);
-    }
-
-    /// Adds a safetensors file that is not on disk.
-    pub(super) fn add_reader(&mut self, reader: &mut (impl Read + Seek), length: u64, name: &str) {
-        let shown: Arc<str> = name.into();
-        if let Some(header) = safetensors::read(reader, length, &shown, &mut self.findings) {
-            let file = CheckpointFile {
-                path: shown,
-                location: None,
-                size: Some(length),
-                stamp: None,
-                metadata: header.metadata.clone(),
-            };
-            self.take(header, file, &Take::All, reader);
-        }
+    /// Adds a file; whether it was taken.
+    pub(super) fn add(&mut self, path: &Path) -> bool {
+        self.add_taking(path, &Take::All).is_some()
     }
 
     /// Adds the shards of an index that lies in `directory`; `report` is about the index itself.
@@ -114,7 +105,7 @@ impl Shards {
                 return None;
             }
         };
-        let header = safetensors::read(&mut open.file, open.stamp.size, &shown, &mut self.findings)?;
+        let header = (self.read)(&mut open.file, open.stamp.size, &shown, &mut self.findings)?;
         let held = matches!(take, Take::Indexed { .. })
             .then(|| header.tensors.iter().map(|tensor| tensor.name.clone()).collect())
             .unwrap_or_default();
@@ -132,7 +123,8 @@ impl Shards {
         Some(held)
     }
 
-    fn report_one(&mut self, path: &Arc<str>, trouble: Trouble) {
+    /// Adds a finding about a file.
+    pub(super) fn report_one(&mut self, path: &Arc<str>, trouble: Trouble) {
         let mut report = Report::new(path);
         report.push(trouble);
         report.finish(&mut self.findings);
@@ -180,8 +172,26 @@ impl Shards {
     }
 }
 
+/// A checkpoint of one file that is not on disk.
+pub(super) fn of_reader<R: Read + Seek>(
+    reader: &mut R,
+    length: u64,
+    name: &str,
+    container: Container,
+    read: ReadHeader<R>,
+) -> (Checkpoint, Vec<Finding>) {
+    let mut shards = Shards::new(name, container, |_, _, _, _| None);
+    let path = shards.checkpoint.name.clone();
+    if let Some(header) = read(reader, length, &path, &mut shards.findings) {
+        let metadata = header.metadata.clone();
+        let file = CheckpointFile { path, location: None, size: Some(length), stamp: None, metadata };
+        shards.take(header, file, &Take::All, reader);
+    }
+    shards.finish()
+}
+
 /// Absent, or a link to what is absent.
-fn is_absent(path: &Path) -> bool {
+pub(super) fn is_absent(path: &Path) -> bool {
     fs::metadata(path).is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound)
 }
 
