@@ -24,3 +24,7 @@ pub use dtype::{Dtype, UnknownDtype};
 pub use mesh::{Mesh, PartitionSpec};
 pub use plan::Plan;
 pub use policy::Policy;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
