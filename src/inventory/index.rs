@@ -5,23 +5,45 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use super::json::Cursor;
 use super::name::{self, MAX_TENSORS};
 use super::trouble::{Report, Trouble, quoted};
-use crate::finding::code;
+use crate::finding::{Finding, code};
 
 /// Largest index, in bytes.
 pub(super) const MAX_INDEX: u64 = 100_000_000;
 
 /// A `weight_map`, turned round.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Index {
-    /// Shard file names, sorted, with the tensors mapped to each and the place of each entry in the text.
-    pub(super) shards: BTreeMap<String, Vec<(String, u64)>>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ShardIndex {
+    /// Shard file names (plain ones: no separator, no `..`), sorted, with the tensors mapped to each and the byte offset
+    /// of each entry in the text.
+    pub shards: BTreeMap<String, Vec<(String, u64)>>,
     /// `metadata.total_size`, meant as bytes of tensors; writers differ, so it is only compared.
-    pub(super) total_size: Option<u64>,
+    pub total_size: Option<u64>,
+}
+
+impl ShardIndex {
+    /// Parses the text of a `*.safetensors.index.json`; `name` is what findings call it. `None` when it cannot be used at
+    /// all; an entry that maps to anything but a plain file name is a finding and left out.
+    ///
+    /// ```
+    /// use flow_fabric::inventory::ShardIndex;
+    /// let text = r#"{"weight_map": {"a": "1.safetensors", "b": "../2.safetensors"}}"#;
+    /// let (index, findings) = ShardIndex::parse(text, "model.safetensors.index.json");
+    /// assert_eq!(index.unwrap().shards["1.safetensors"], [("a".to_owned(), 16)]);
+    /// assert_eq!(findings[0].message, "`../2.safetensors` is not a plain file name");
+    /// ```
+    #[must_use]
+    pub fn parse(text: &str, name: &str) -> (Option<Self>, Vec<Finding>) {
+        let mut report = Report::new(&name.into());
+        let index = parse(text, &mut report);
+        let mut findings = Vec::new();
+        report.finish(&mut findings);
+        (index, findings)
+    }
 }
 
 /// Parses an index. `None` when it cannot be used at all; entries that name no plain file are reported and left out.
-pub(super) fn parse(text: &str, report: &mut Report) -> Option<Index> {
-    let mut index = Index::default();
+pub(super) fn parse(text: &str, report: &mut Report) -> Option<ShardIndex> {
+    let mut index = ShardIndex::default();
     let mut mapped = false;
     let mut cursor = Cursor::new(text);
     let read = cursor
@@ -53,7 +75,7 @@ pub(super) fn parse(text: &str, report: &mut Report) -> Option<Index> {
     Some(index)
 }
 
-fn read_weight_map(cursor: &mut Cursor<'_>, index: &mut Index, report: &mut Report) -> Result<(), Trouble> {
+fn read_weight_map(cursor: &mut Cursor<'_>, index: &mut ShardIndex, report: &mut Report) -> Result<(), Trouble> {
     let mut names: HashSet<String> = HashSet::new();
     let mut judged: HashMap<String, bool> = HashMap::new();
     cursor.object(|cursor, key, at| {

@@ -33,6 +33,7 @@ pub use checkpoint::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, F
 pub use config::{ModelConfig, QuantizationConfig, QuantizationGroup};
 pub use format::StoredFormat;
 pub use group::Grouping;
+pub use index::ShardIndex;
 pub use layouts::{DeclaredLayout, DeclaredShape};
 pub use metadata::{Metadata, MetadataValue};
 pub use open::OpenError;

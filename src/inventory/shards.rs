@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::file::OpenFile;
 use super::header::Header;
-use super::index::Index;
+use super::index::ShardIndex;
 use super::names::Names;
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, StoredTensor};
@@ -52,7 +52,7 @@ impl Shards {
     }
 
     /// Adds the shards of an index that lies in `directory`; `report` is about the index itself.
-    pub(super) fn add_indexed(&mut self, directory: &Path, index: &Index, report: &mut Report) {
+    pub(super) fn add_indexed(&mut self, directory: &Path, index: &ShardIndex, report: &mut Report) {
         let total: usize = index.shards.values().map(Vec::len).sum();
         let all: HashSet<&str> = index.shards.values().flatten().map(|(name, _)| name.as_str()).collect();
         let (mut absent, mut absent_tensors, mut refused) = (Vec::new(), 0, false);

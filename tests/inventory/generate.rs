@@ -1,6 +1,6 @@
 //! Inventories derived from published configs: DeepSeek-V3 and GPT-OSS-120b as their checkpoints store them.
 //!
-//! The committed `.jsonl.gz` files are compared with what this makes; `REFRESH=1 cargo test --test inventory generated`
+//! The committed `.jsonl.gz` files are compared with what this makes; `UPDATE_GENERATED=1 cargo test --test inventory generated`
 //! writes them anew.
 
 use std::collections::BTreeMap;
@@ -116,14 +116,14 @@ fn gpt_oss_120b() -> String {
 #[test]
 fn generated_inventories_are_up_to_date() {
     for (name, text) in [("deepseek-v3.jsonl.gz", deepseek_v3()), ("gpt-oss-120b.jsonl.gz", gpt_oss_120b())] {
-        if std::env::var_os("REFRESH").is_some() {
+        if std::env::var_os("UPDATE_GENERATED").is_some() {
             let mut encoder = GzBuilder::new().write(fs::File::create(data(name)).unwrap(), Compression::best());
             encoder.write_all(text.as_bytes()).unwrap();
             encoder.finish().unwrap();
         }
         let mut committed = String::new();
         GzDecoder::new(fs::File::open(data(name)).unwrap()).read_to_string(&mut committed).unwrap();
-        assert!(committed == text, "{name}: run `REFRESH=1 cargo test --test inventory generated`");
+        assert!(committed == text, "{name}: run `UPDATE_GENERATED=1 cargo test --test inventory generated`");
     }
 }
 

@@ -175,9 +175,12 @@ fn a_tensor_more_adds_its_own_record() {
         "model.layers.32.block_sparse_moe.experts.0.w1.weight",
         "model.layers.7.block_sparse_moe.experts.8.w3.weight",
         "model.layers.7.block_sparse_moe.shared_expert.weight",
+        "model.layers.32.self_attn.k_proj.weight",
+        "model.layers.5.self_attn.k_proj.bias",
         "zzz",
     ] {
-        paths.push((added, &[14336, 4096]));
+        let shape: &[u64] = if added.contains("attn") { &[1024, 4096] } else { &[14336, 4096] };
+        paths.push((added, shape));
         let after: BTreeSet<String> = lines(&paths).into_iter().collect();
         assert_eq!(after.difference(&before).cloned().collect::<Vec<_>>(), [added]);
         assert!(after.is_superset(&before));

@@ -1,18 +1,21 @@
 //! Templates: many paths as a few lines that people can read.
 //!
 //! `transformer/decoder_layer_{0..63}/moe/{linear,linear_v}/w` stands for 128 paths. One algorithm makes the templates
-//! of `inspect`, plans, snapshots and diffs: paths of equal key whose texts are equal but for numbers are cut into
-//! products of number sets, and those that then differ in one word are joined. The result depends on the set of paths
-//! only, not on their order, and a tensor more or less changes few records besides its own.
+//! of `inspect`, plans, snapshots and diffs: paths of equal key that differ in numbers, and perhaps in one word, are cut
+//! into products of number sets and word sets, the largest first. The result depends on the set of paths only, not on
+//! their order, and a tensor more or less changes few records besides its own.
 
 mod natural;
 mod product;
+mod skeleton;
 mod words;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 pub use natural::natural_cmp;
+use product::Product;
+use skeleton::Skeleton;
 
 /// A set of paths that differ in numbers and at most in one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,25 +52,18 @@ pub enum Segment {
 /// assert_eq!(lines, ["h.{0..2}.{k,v}.w f32", "h.10.k.w f32", "norm f32"]);
 /// ```
 pub fn collapse<'a, K: Ord + Clone>(paths: impl IntoIterator<Item = (&'a str, K)>) -> Vec<Template<K>> {
-    // By key and the texts around numbers.
-    let mut shapes: BTreeMap<(K, Vec<&str>), Tuples> = BTreeMap::new();
+    let mut by_key: BTreeMap<K, Pool<'a>> = BTreeMap::new();
     for (at, (path, key)) in paths.into_iter().enumerate() {
         let (texts, numbers) = natural::cut(path);
-        shapes.entry((key, texts)).or_default().entry(numbers).or_default().push(at);
-    }
-    let mut by_key: BTreeMap<K, Vec<words::Form>> = BTreeMap::new();
-    for ((key, texts), tuples) in shapes {
-        let all: Vec<&[u64]> = tuples.keys().map(Vec::as_slice).collect();
-        let forms = by_key.entry(key).or_default();
-        for sets in product::cover(&all) {
-            let mut members = Vec::new();
-            product::each(&sets, |tuple| members.extend(tuples.get(tuple).into_iter().flatten().copied()));
-            forms.push(words::Form::new(&texts, sets, members));
-        }
+        by_key.entry(key).or_default().entry(Skeleton::new(&texts)).or_default().entry(numbers).or_default().push(at);
     }
     let mut templates = Vec::new();
-    for (key, forms) in by_key {
-        templates.extend(words::join(forms).into_iter().map(|(segments, mut members)| {
+    for (key, mut pool) in by_key {
+        let mut forms = words::join(&mut pool);
+        for (skeleton, tuples) in pool {
+            forms.extend(products(&tuples).into_iter().map(|(sets, members)| (skeleton.segments(sets, None), members)));
+        }
+        templates.extend(forms.into_iter().map(|(segments, mut members)| {
             members.sort_unstable();
             (first_path(&segments), Template { key: key.clone(), segments, members })
         }));
@@ -76,8 +72,22 @@ pub fn collapse<'a, K: Ord + Clone>(paths: impl IntoIterator<Item = (&'a str, K)
     templates.into_iter().map(|(_, template)| template).collect()
 }
 
+/// Paths of equal key: what they are besides their numbers, and the numbers.
+type Pool<'a> = BTreeMap<Skeleton<'a>, Tuples>;
+
 /// The numbers of paths, and the positions in the input that have them.
 type Tuples = BTreeMap<Vec<u64>, Vec<usize>>;
+
+/// Cuts tuples into products, each with its members.
+fn products(tuples: &Tuples) -> Vec<(Product, Vec<usize>)> {
+    let all: Vec<&[u64]> = tuples.keys().map(Vec::as_slice).collect();
+    let with_members = |sets: Product| {
+        let mut members = Vec::new();
+        product::each(&sets, |tuple| members.extend(tuples.get(tuple).into_iter().flatten().copied()));
+        (sets, members)
+    };
+    product::cover(&all).into_iter().map(with_members).collect()
+}
 
 fn first_path(segments: &[Segment]) -> String {
     let mut path = String::new();

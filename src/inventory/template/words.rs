@@ -1,129 +1,66 @@
-//! Joining templates that differ in one word.
+//! Joining paths that differ in one word.
 
 use std::collections::BTreeMap;
 
-use super::product::Product;
-use super::{Segment, escape, natural_cmp};
+use super::skeleton::Skeleton;
+use super::{Pool, Segment, Tuples, escape, natural_cmp, products};
 
-/// The characters that end a token, whatever a policy's separators are: templates are read, not matched.
-const SEPARATORS: [char; 2] = ['/', '.'];
+/// Tokens that are looked at, from the last one on; no model's paths have as many.
+const TOKENS: usize = 32;
 
-/// A template in the making, cut into tokens. A token keeps the separator that stands after it.
-#[derive(Debug, Clone)]
-pub(super) struct Form {
-    tokens: Vec<Vec<Segment>>,
-    members: Vec<usize>,
+/// Takes products of two or more words out of the pool, tried from the last token to the first. The words are one more
+/// number of the tuples, so that a word that misses some numbers leaves the others joined.
+pub(super) fn join(pool: &mut Pool<'_>) -> Vec<(Vec<Segment>, Vec<usize>)> {
+    let longest = pool.keys().map(Skeleton::len).max().unwrap_or(0);
+    let mut joined = Vec::new();
+    for from_last in 0..longest.min(TOKENS) {
+        let mut frames: BTreeMap<Skeleton<'_>, Vec<(&str, Skeleton<'_>)>> = BTreeMap::new();
+        for skeleton in pool.keys() {
+            if let Some((word, frame)) = skeleton.without_word(from_last) {
+                frames.entry(frame).or_default().push((word, skeleton.clone()));
+            }
+        }
+        for (frame, mut alike) in frames {
+            if alike.len() > 1 {
+                alike.sort_by(|(a, _), (b, _)| natural_cmp(a, b));
+                join_alike(&frame, &alike, from_last, pool, &mut joined);
+            }
+        }
+    }
+    joined
 }
 
-impl Form {
-    /// From the texts around the numbers and the set of each number; a set of one is text.
-    pub(super) fn new(texts: &[&str], sets: Product, members: Vec<usize>) -> Self {
-        let mut form = Self { tokens: vec![Vec::new()], members };
-        let mut sets = sets.into_iter();
-        for text in texts {
-            form.push_text(text);
-            match sets.next() {
-                Some(set) if set.len() == 1 => set.iter().for_each(|number| form.push_text(&number.to_string())),
-                Some(set) => form.push(Segment::Numbers(set)),
-                None => {}
-            }
-        }
-        form
-    }
-
-    fn push(&mut self, segment: Segment) {
-        if let Some(token) = self.tokens.last_mut() {
-            token.push(segment);
+/// Joins skeletons that differ in the word they have at one place; what joins with no other stays in the pool.
+fn join_alike<'a>(
+    frame: &Skeleton<'a>,
+    alike: &[(&str, Skeleton<'a>)],
+    from_last: usize,
+    pool: &mut Pool<'a>,
+    joined: &mut Vec<(Vec<Segment>, Vec<usize>)>,
+) {
+    let mut tuples = Tuples::new();
+    for (word, (_, skeleton)) in (0..).zip(alike) {
+        for (mut numbers, members) in pool.remove(skeleton).unwrap_or_default() {
+            numbers.push(word);
+            tuples.insert(numbers, members);
         }
     }
-
-    fn push_text(&mut self, text: &str) {
-        for (count, piece) in text.split_inclusive(SEPARATORS).enumerate() {
-            if count > 0 {
-                self.tokens.push(Vec::new());
-            }
-            match self.tokens.last_mut().and_then(|token| token.last_mut()) {
-                Some(Segment::Text(last)) => last.push_str(piece),
-                _ => self.push(Segment::Text(piece.to_owned())),
-            }
-        }
-        if text.ends_with(SEPARATORS) {
-            self.tokens.push(Vec::new());
-        }
-    }
-
-    /// The token counted from the last, if it is a word: text without numbers that vary, and not a number itself.
-    fn word(&self, from_last: usize) -> Option<&str> {
-        let at = self.tokens.len().checked_sub(from_last + 1)?;
-        match self.tokens.get(at)?.as_slice() {
-            [Segment::Text(text)] => {
-                let word = text.strip_suffix(SEPARATORS).unwrap_or(text);
-                let number = word.bytes().all(|byte| byte.is_ascii_digit());
-                (!number).then_some(word)
-            }
-            _ => None,
+    for (mut sets, members) in products(&tuples) {
+        let words = sets.pop().unwrap_or_default();
+        let at = |word: u64| usize::try_from(word).ok().and_then(|at| alike.get(at));
+        if let [word] = *words {
+            let Some((_, skeleton)) = at(word) else { continue };
+            let rest = pool.entry(skeleton.clone()).or_default();
+            super::product::each(&sets, |numbers| {
+                let mut key = numbers.to_vec();
+                key.push(word);
+                rest.insert(numbers.to_vec(), tuples.get(&key).cloned().unwrap_or_default());
+            });
+        } else {
+            let words = words.into_iter().filter_map(|word| Some(at(word)?.0.to_owned())).collect();
+            joined.push((frame.segments(sets, Some((from_last, words))), members));
         }
     }
-
-    /// Everything but that word, as something to compare by.
-    fn frame(&self, from_last: usize) -> Option<Vec<Vec<Segment>>> {
-        let at = self.tokens.len().checked_sub(from_last + 1)?;
-        let word = self.word(from_last)?;
-        let mut tokens = self.tokens.clone();
-        if let [Segment::Text(text)] = tokens.get_mut(at)?.as_mut_slice() {
-            text.drain(..word.len());
-        }
-        Some(tokens)
-    }
-}
-
-/// Joins forms that differ in one word, tried from the last token to the first; each form is joined at most once.
-pub(super) fn join(mut forms: Vec<Form>) -> Vec<(Vec<Segment>, Vec<usize>)> {
-    let longest = forms.iter().map(|form| form.tokens.len()).max().unwrap_or(0);
-    let mut done = Vec::new();
-    for from_last in 0..longest {
-        let mut frames: BTreeMap<Vec<Vec<Segment>>, Vec<Form>> = BTreeMap::new();
-        let mut others = Vec::new();
-        for form in forms {
-            match form.frame(from_last) {
-                Some(frame) => frames.entry(frame).or_default().push(form),
-                None => others.push(form),
-            }
-        }
-        for (frame, alike) in frames {
-            match alike.as_slice() {
-                [] | [_] => others.extend(alike),
-                _ => done.push(joined(frame, &alike, from_last)),
-            }
-        }
-        forms = others;
-    }
-    done.extend(forms.into_iter().map(|form| (flatten(form.tokens), form.members)));
-    done
-}
-
-fn joined(mut frame: Vec<Vec<Segment>>, alike: &[Form], from_last: usize) -> (Vec<Segment>, Vec<usize>) {
-    let mut words: Vec<String> = alike.iter().filter_map(|form| form.word(from_last)).map(str::to_owned).collect();
-    words.sort_by(|a, b| natural_cmp(a, b));
-    let members = alike.iter().flat_map(|form| form.members.iter().copied()).collect();
-    let at = frame.len().checked_sub(from_last + 1);
-    if let Some(token) = at.and_then(|at| frame.get_mut(at)) {
-        token.insert(0, Segment::Words(words));
-    }
-    (flatten(frame), members)
-}
-
-/// Tokens back to one list, texts that meet made one.
-fn flatten(tokens: Vec<Vec<Segment>>) -> Vec<Segment> {
-    let mut segments: Vec<Segment> = Vec::new();
-    for segment in tokens.into_iter().flatten() {
-        match (segments.last_mut(), segment) {
-            (_, Segment::Text(text)) if text.is_empty() => {}
-            (Some(Segment::Text(last)), Segment::Text(text)) => last.push_str(&text),
-            (_, segment) => segments.push(segment),
-        }
-    }
-    segments
 }
 
 /// Writes words as alternatives, what they share outside the braces where `_` or `-` bounds it: `{k,v}_proj`.
