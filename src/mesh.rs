@@ -123,6 +123,23 @@ impl Mesh {
         coordinates
     }
 
+    /// Numbers of the devices that have coordinate `at` on an axis, ascending.
+    ///
+    /// ```
+    /// use flow_fabric::Mesh;
+    /// let mesh = Mesh::new([("expert", 2), ("model", 3)]).unwrap();
+    /// let axis = mesh.axis("model").unwrap();
+    /// assert_eq!(mesh.devices_at(axis, 1).collect::<Vec<_>>(), [1, 4]);
+    /// ```
+    pub fn devices_at(&self, axis: AxisId, at: u64) -> impl Iterator<Item = u64> + use<> {
+        let stride: u64 = self.axes.iter().skip(axis.index() + 1).map(|(_, size)| size).product();
+        let (block, size) = (stride * self.size(axis), self.size(axis));
+        (0..self.devices()).step_by(usize::try_from(block).unwrap_or(usize::MAX)).flat_map(move |start| {
+            let first = start + at * stride;
+            first..if at < size { first + stride } else { first }
+        })
+    }
+
     /// Number of the device at coordinates.
     #[must_use]
     pub fn device(&self, coordinates: &[u64]) -> u64 {

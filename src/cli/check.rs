@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
-use super::{Outcome, Stop, Ui};
+use super::{Outcome, Stop, Ui, json};
 use crate::analysis;
 use crate::finding::render::Format;
-use crate::finding::{self, Code, Finding, code, levels};
-use crate::plan::{Plan, PlanOptions};
+use crate::finding::{self, Code, Finding, FindingsDocument, code, levels};
+use crate::plan::{Coverage, Plan, PlanOptions};
 use crate::policy::{LoadError, Policy, Rejected};
 use crate::source::Sources;
 use crate::units::counted;
@@ -47,16 +47,24 @@ impl Check {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         let mut sources = Sources::default();
         let mut all: Vec<Finding> = Vec::new();
+        let mut coverage = Vec::new();
         let mut rules = 0;
         for path in &self.policies {
-            let (found, texts, count) = self.one(path, ui)?;
+            let (found, texts, count) = self.one(path, &mut coverage, ui)?;
             rules += count;
             let offset = sources.append(&texts);
             all.extend(found.into_iter().map(|finding| finding.rebased(offset)));
         }
         finding::sort(&mut all);
         let counts = finding::Counts::of(&all);
-        ui.print_findings(self.format, &all, &sources)?;
+        if self.format == Format::Json && !coverage.is_empty() {
+            ui.print(&json(&FindingsDocument { coverage: coverage.clone(), ..FindingsDocument::new(&all, &sources) }))?;
+        } else {
+            ui.print_findings(self.format, &all, &sources)?;
+        }
+        for covered in &coverage {
+            ui.narrate(&covered.to_string());
+        }
         let mut checked = vec![counted(self.policies.len(), "policy file"), counted(rules, "rule")];
         if !self.against.is_empty() {
             checked.push(counted(self.against.len(), "checkpoint"));
@@ -66,7 +74,12 @@ impl Check {
     }
 
     /// Checks one policy: its findings at their levels, the texts they point into, and how many rules it has.
-    fn one(&self, path: &Path, ui: &mut Ui) -> Result<(Vec<Finding>, Sources, usize), Stop> {
+    fn one(
+        &self,
+        path: &Path,
+        coverage: &mut Vec<Coverage>,
+        ui: &mut Ui,
+    ) -> Result<(Vec<Finding>, Sources, usize), Stop> {
         let policy = match self.options.load(path, ui) {
             Ok(policy) => policy,
             Err(LoadError::Unreadable { .. }) if self.policies.len() == 1 => {
@@ -82,7 +95,7 @@ impl Check {
         findings.extend(policy.analyse(&analysis::Options::default()));
         let mut over: Vec<Vec<Finding>> = Vec::new();
         for checkpoint in &self.against {
-            over.push(self.against(&policy, checkpoint, ui)?);
+            over.push(self.against(&policy, checkpoint, coverage, ui)?);
         }
         findings.extend(agreed(over));
         let declared = self.lints.over(&policy.lints);
@@ -94,7 +107,13 @@ impl Check {
     }
 
     /// What resolving over one checkpoint finds, besides what the policy alone does.
-    fn against(&self, policy: &Policy, checkpoint: &Path, ui: &mut Ui) -> Result<Vec<Finding>, Stop> {
+    fn against(
+        &self,
+        policy: &Policy,
+        checkpoint: &Path,
+        coverage: &mut Vec<Coverage>,
+        ui: &mut Ui,
+    ) -> Result<Vec<Finding>, Stop> {
         let options = PlanOptions { mesh: self.mesh.resolve(policy)? };
         let (inventory, mut findings) = match input::inventory(policy, checkpoint, ui) {
             Ok(opened) => opened,
@@ -102,6 +121,7 @@ impl Check {
             Err(stop) => return Err(stop),
         };
         let plan = Plan::new(policy, inventory, &options).map_err(|error| Stop::failed(error.to_string()))?;
+        coverage.push(plan.coverage());
         let own = policy.findings();
         findings.extend(plan.findings.into_iter().filter(|finding| !own.contains(finding)));
         Ok(findings)

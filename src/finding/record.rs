@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Counts, Finding, Label, Place, Severity};
+use crate::plan::Coverage;
 use crate::source::Sources;
 
 /// What the `format` key of a findings document says.
@@ -79,6 +80,9 @@ pub struct FindingsDocument {
     pub findings: Vec<FindingRecord>,
     /// How many there are of each severity.
     pub counts: Counts,
+    /// What `check --against` counted, a policy and a checkpoint each; absent elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<Coverage>,
 }
 
 impl FindingRecord {
@@ -143,6 +147,7 @@ impl FindingsDocument {
             format_version: FORMAT_VERSION,
             findings: FindingRecord::all(findings, sources),
             counts: Counts::of(findings),
+            coverage: Vec::new(),
         }
     }
 }

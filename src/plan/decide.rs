@@ -10,7 +10,7 @@ use super::{Decision, LoadPlan};
 use crate::inventory::{Inventory, Weight};
 use crate::matcher::RuleIndex;
 use crate::mesh::Mesh;
-use crate::policy::{Place, Policy, PolicyMatcher, Rule, When};
+use crate::policy::{Place, Policy, PolicyMatcher, Rule, When, tables};
 use crate::source::Spanned;
 
 /// The decisions over a checkpoint, before totals and findings.
@@ -222,21 +222,29 @@ fn lost(policy: &Policy, inventory: &Inventory, won: &Won) -> Lost {
 
 /// Every rule with its place and what it decides.
 pub(super) fn rules(policy: &Policy, resolved: &Resolved) -> Vec<RuleRecord> {
-    fn records<D>(policy: &Policy, table: &str, rules: &[Rule<D>], won: &[u64]) -> Vec<RuleRecord> {
+    fn records<D>(policy: &Policy, table: &str, rules: &[Rule<D>], won: &[u64], lost: &[bool]) -> Vec<RuleRecord> {
         rules
             .iter()
-            .zip(won)
-            .map(|(rule, won)| RuleRecord {
+            .zip(won.iter().zip(lost))
+            .map(|(rule, (won, lost))| RuleRecord {
                 table: table.to_owned(),
                 name: rule.name.value.to_string(),
                 file: policy.sources().name(rule.name.span.source).to_owned(),
                 line: policy.sources().start(rule.name.span).line,
                 won: *won,
+                matches: *won > 0 || *lost,
             })
             .collect()
     }
-    let mut all = records(policy, "partition", &policy.partition_rules, &resolved.won.partition);
-    all.extend(records(policy, "quantization", &policy.quantization_rules, &resolved.won.quantization));
-    all.extend(records(policy, "loader", &policy.loader_rules, &resolved.won.loader));
+    let (won, lost) = (&resolved.won, &resolved.lost);
+    let mut all = records(policy, tables::PARTITION, &policy.partition_rules, &won.partition, &lost.partition);
+    all.extend(records(
+        policy,
+        tables::QUANTIZATION,
+        &policy.quantization_rules,
+        &won.quantization,
+        &lost.quantization,
+    ));
+    all.extend(records(policy, tables::LOADER, &policy.loader_rules, &won.loader, &lost.loader));
     all
 }

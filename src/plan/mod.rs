@@ -5,6 +5,7 @@
 //! bytes are worked out once per class. What does not fit becomes findings, one per rule and cause, not one per weight.
 
 mod class;
+mod coverage;
 mod decide;
 mod expect;
 pub mod explain;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 pub use class::{Class, PlannedComponent};
+pub use coverage::{Coverage, TableCoverage};
 pub use totals::Device;
 
 use crate::finding::{self, Finding};
@@ -62,6 +64,8 @@ pub struct Plan {
     pub device_memory: Option<u64>,
     /// Every rule: partition, then quantization, then loader, each in the order in which it is asked.
     pub rules: Vec<RuleRecord>,
+    /// Where each table starts in `rules`.
+    tables: [usize; 3],
     /// One per weight of the inventory, in its order.
     pub decisions: Vec<Decision>,
     /// What weights with the same decisions, shape and storage have in common.
@@ -143,6 +147,7 @@ impl Plan {
         Ok(Self {
             policy: policy.name.value.clone(),
             rules: decide::rules(policy, &resolved),
+            tables: [0, policy.partition_rules.len(), policy.partition_rules.len() + policy.quantization_rules.len()],
             mesh,
             device_memory: device_memory.map(|bytes| bytes.value),
             decisions: resolved.decisions,
@@ -200,32 +205,32 @@ impl<'a> PlannedWeight<'a> {
     /// Name of the deciding partition rule.
     #[must_use]
     pub fn partition_rule(&self) -> Option<&'a str> {
-        self.rule("partition", self.class().partition)
+        self.rule(0, self.class().partition)
     }
 
     /// Name of the deciding quantization rule.
     #[must_use]
     pub fn quantization_rule(&self) -> Option<&'a str> {
-        self.rule("quantization", self.class().quantization)
+        self.rule(1, self.class().quantization)
     }
 
     /// Name of the deciding loader rule.
     #[must_use]
     pub fn loader_rule(&self) -> Option<&'a str> {
-        self.rule("loader", self.decision.loader)
+        self.rule(2, self.decision.loader)
     }
 
-    fn rule(&self, table: &str, index: Option<usize>) -> Option<&'a str> {
-        let mut rules = self.plan.rules.iter().filter(|rule| rule.table == table);
-        rules.nth(index?).map(|rule| rule.name.as_str())
+    /// A rule of a table, by the table's place in [`Plan::rules`].
+    fn rule(&self, table: usize, index: Option<usize>) -> Option<&'a str> {
+        let start = self.plan.tables.get(table)?;
+        self.plan.rules.get(start + index?).map(|rule| rule.name.as_str())
     }
 
     /// Numbers of the devices that hold it, when it is placed.
     #[must_use]
     pub fn owners(&self) -> Option<Vec<u64>> {
         let (axis, at) = (self.class().place_axis?, self.decision.owner?);
-        let mesh = &self.plan.mesh;
-        Some((0..mesh.devices()).filter(|&device| mesh.coordinates(device).get(axis.index()) == Some(&at)).collect())
+        Some(self.plan.mesh.devices_at(axis, at).collect())
     }
 }
 

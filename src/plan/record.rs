@@ -73,6 +73,8 @@ pub struct RuleRecord {
     pub line: usize,
     /// Weights that it decides.
     pub won: u64,
+    /// Whether it matches any weight, deciding or not.
+    pub matches: bool,
 }
 
 /// One logical weight and its decisions.
