@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
+use super::watch::watch;
 use super::{Outcome, Stop, Ui, json};
 use crate::analysis;
 use crate::finding::render::Format;
@@ -37,6 +38,9 @@ pub(super) struct Check {
     /// How to print findings
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     format: Format,
+    /// Run again whenever a policy file or checkpoint changes, until interrupted
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     lints: LintFlags,
     #[command(flatten)]
@@ -45,6 +49,10 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
+        if self.watch { watch(ui, |ui| self.once(ui)) } else { self.once(ui) }
+    }
+
+    fn once(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         let mut sources = Sources::default();
         let mut all: Vec<Finding> = Vec::new();
         let mut coverage = Vec::new();
@@ -82,8 +90,8 @@ impl Check {
     ) -> Result<(Vec<Finding>, Sources, usize), Stop> {
         let policy = match self.options.load(path, ui) {
             Ok(policy) => policy,
-            Err(LoadError::Unreadable { .. }) if self.policies.len() == 1 => {
-                return Err(Stop::failed(format!("cannot read `{}`", path.display())));
+            Err(error @ LoadError::Unreadable { .. }) if self.policies.len() == 1 => {
+                return Err(Stop::failed(error.to_string()));
             }
             Err(LoadError::Unreadable { path, source }) => {
                 let finding = Finding::new(&code::FILE_NOT_READ, format!("cannot read `{path}`: {source}"));

@@ -23,15 +23,17 @@ impl PolicyOptions {
     /// Loads a policy; `-` is standard input.
     pub(super) fn load(self, path: &Path, ui: &mut Ui) -> Result<Policy, LoadError> {
         // The loader borrows the reader for as long as it follows `extends`.
-        let stdin = RefCell::new(ui.stdin());
+        let (opened, stdin) = (RefCell::new(Vec::new()), RefCell::new(ui.stdin()));
         let read = |file: &Path| {
             if file == Path::new("-") {
-                std::io::read_to_string(&mut **stdin.borrow_mut())
-            } else {
-                std::fs::read_to_string(file)
+                return std::io::read_to_string(&mut **stdin.borrow_mut());
             }
+            opened.borrow_mut().push(file.to_owned());
+            std::fs::read_to_string(file)
         };
-        Policy::load_with(path, LoadOptions { allow_outside: self.allow_outside, read: &read })
+        let loaded = Policy::load_with(path, LoadOptions { allow_outside: self.allow_outside, read: &read });
+        opened.into_inner().iter().for_each(|file| ui.opened(file));
+        loaded
     }
 
     /// Loads a policy for a verb that cannot go on without one.
@@ -92,6 +94,7 @@ pub(super) fn open(path: &Path, ui: &mut Ui) -> Result<(Checkpoint, Vec<Finding>
         return Checkpoint::from_list(ui.stdin(), "-")
             .map_err(|error| Stop::failed(format!("cannot read standard input: {error}")));
     }
+    ui.opened(path);
     Checkpoint::open(path).map_err(|error: OpenError| Stop::failed(error.to_string()))
 }
 

@@ -18,6 +18,7 @@ mod schema;
 mod stop;
 mod table;
 mod ui;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
+use super::watch::watch;
 use super::{Outcome, Stop, Ui};
 use crate::finding::{Code, levels};
 use crate::inventory::natural_cmp;
@@ -41,6 +42,9 @@ pub(super) struct PlanVerb {
     /// How to print it; json and jsonl always list every weight
     #[arg(long, value_name = "FORMAT", default_value = "human")]
     format: Format,
+    /// Run again whenever a policy file or checkpoint changes, until interrupted
+    #[arg(long)]
+    watch: bool,
     #[command(flatten)]
     lints: LintFlags,
     #[command(flatten)]
@@ -59,6 +63,10 @@ enum Format {
 
 impl PlanVerb {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
+        if self.watch { watch(ui, |ui| self.once(ui)) } else { self.once(ui) }
+    }
+
+    fn once(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         let policy = self.options.require(&self.policy, ui)?;
         let mut plan = resolve(&policy, &self.checkpoint, &self.mesh, ui)?;
         let declared = self.lints.over(&policy.lints);

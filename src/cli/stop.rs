@@ -72,6 +72,16 @@ impl Stop {
         }
     }
 
+    /// Prints the failure, unless that is done or nobody reads it.
+    pub(super) fn say(&self, ui: &mut Ui) {
+        if let Self::Failed { message, help } = self {
+            // What was printed before the failure comes before its message.
+            let _ = ui.flush();
+            let help = help.as_ref().map(|help| format!("  help: {help}\n")).unwrap_or_default();
+            ui.complain(&format!("error: {message}\n{help}"));
+        }
+    }
+
     /// What an error on the output streams means.
     pub(super) fn output(error: &io::Error) -> Self {
         match error.kind() {
@@ -88,16 +98,10 @@ pub(super) fn conclude(outcome: Result<Outcome, Stop>, ui: &mut Ui) -> Status {
         Ok(Outcome::Findings) => return Status::Findings,
         Err(stop) => stop,
     };
+    stop.say(ui);
     match stop {
         Stop::ClosedPipe => Status::Done,
-        Stop::Said => Status::Failed,
-        Stop::Failed { message, help } => {
-            // What was printed before the failure comes before its message.
-            let _ = ui.flush();
-            let help = help.map(|help| format!("  help: {help}\n")).unwrap_or_default();
-            ui.complain(&format!("error: {message}\n{help}"));
-            Status::Failed
-        }
+        Stop::Said | Stop::Failed { .. } => Status::Failed,
     }
 }
 

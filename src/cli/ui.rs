@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Read, Write};
+use std::path::{Path, PathBuf};
 
 use super::{ColorChoice, Stop};
 use crate::finding::render::{self, FIXED_WIDTH, Format};
@@ -19,6 +20,8 @@ pub struct Ui {
     stdout: Stream,
     stderr: Stream,
     quiet: bool,
+    /// Files that the run has read, for `--watch`.
+    opened: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -68,6 +71,7 @@ impl Ui {
                 sink: Sink::Stderr(stderr),
             },
             quiet: false,
+            opened: Vec::new(),
         }
     }
 
@@ -75,7 +79,13 @@ impl Ui {
     #[must_use]
     pub fn captured(stdin: impl Into<Vec<u8>>) -> Self {
         let memory = || Stream { sink: Sink::Memory(Vec::new()), takes_color: false, color: false, columns: None };
-        Self { stdin: Box::new(io::Cursor::new(stdin.into())), stdout: memory(), stderr: memory(), quiet: false }
+        Self {
+            stdin: Box::new(io::Cursor::new(stdin.into())),
+            stdout: memory(),
+            stderr: memory(),
+            quiet: false,
+            opened: Vec::new(),
+        }
     }
 
     /// What was printed on streams in memory; empty for those of the process.
@@ -119,6 +129,16 @@ impl Ui {
 
     pub(super) fn stdin(&mut self) -> &mut (dyn Read + Send) {
         &mut *self.stdin
+    }
+
+    /// Notes that the run reads a file, whether it is there or not.
+    pub(super) fn opened(&mut self, file: &Path) {
+        self.opened.push(file.to_owned());
+    }
+
+    /// The files that were read since the last call.
+    pub(super) fn take_opened(&mut self) -> Vec<PathBuf> {
+        std::mem::take(&mut self.opened)
     }
 
     /// Prints data.

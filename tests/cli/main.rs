@@ -6,9 +6,11 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod decide;
 mod frame;
 mod inspect;
 mod rule;
+mod watch;
 
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
