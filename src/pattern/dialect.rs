@@ -276,8 +276,13 @@ fn syntax_error(text: &str, refused: &ast::Error) -> PatternError {
     };
     let mut place = range(refused.span());
     if place.is_empty() {
-        // Nothing to see: show what stands there.
-        place.end += text.get(place.start..).and_then(|rest| rest.chars().next()).map_or(0, char::len_utf8);
+        // Show what stands there; at the end, what stands before.
+        let (before, after) = text.split_at_checked(place.start).unwrap_or((text, ""));
+        match (after.chars().next(), before.chars().next_back()) {
+            (Some(next), _) => place.end += next.len_utf8(),
+            (None, Some(last)) => place.start -= last.len_utf8(),
+            (None, None) => {}
+        }
     }
     error(code, place, message, help)
 }

@@ -82,6 +82,25 @@ enum Kind {
     Braces(Vec<Vec<Node>>),
 }
 
+impl Node {
+    /// Whether a star stands at one end, in some alternative; stars that meet without braces are one node.
+    fn is_star(&self, end: fn(&[Node]) -> Option<&Node>) -> bool {
+        match &self.kind {
+            Kind::Star | Kind::Gap => true,
+            Kind::Braces(several) => several.iter().filter_map(|one| end(one)).any(|node| node.is_star(end)),
+            _ => false,
+        }
+    }
+
+    fn first(nodes: &[Node]) -> Option<&Node> {
+        nodes.first()
+    }
+
+    fn last(nodes: &[Node]) -> Option<&Node> {
+        nodes.last()
+    }
+}
+
 struct Parser<'a> {
     text: &'a str,
     separators: &'a Separators,
@@ -121,7 +140,12 @@ impl Parser<'_> {
                 c if self.separators.contains(c) => Kind::Separator,
                 c => Kind::Char(c),
             };
-            nodes.push(Node { range: start..self.at, kind });
+            let node = Node { range: start..self.at, kind };
+            if nodes.last().is_some_and(|last: &Node| last.is_star(Node::last) && node.is_star(Node::first)) {
+                let help = "write one `*`; for any tokens, set `**` apart with separators";
+                self.error(node.range.clone(), "two stars meet through braces", help);
+            }
+            nodes.push(node);
         }
         nodes
     }

@@ -1,5 +1,10 @@
 //! A naive evaluator of lowered patterns: recursion over steps and tokens, one regex per question.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use regex::Regex;
+
 use flow_fabric::pattern::{Pattern, Separators, Step, TokenKind};
 
 /// Whether the lowered form of `pattern` matches `path`.
@@ -47,5 +52,15 @@ fn covers(steps: &[Step], tokens: &[(Option<char>, &str)]) -> bool {
 }
 
 fn matches(regex: &str, text: &str) -> bool {
-    regex::Regex::new(&format!("^(?:{regex})$")).unwrap().is_match(text)
+    thread_local! {
+        // Compiling is most of the work, and the same few regexes are asked again and again.
+        static COMPILED: RefCell<HashMap<String, Regex>> = RefCell::default();
+    }
+    COMPILED.with_borrow_mut(|compiled| {
+        if compiled.len() > 1000 {
+            compiled.clear();
+        }
+        let new = || Regex::new(&format!("^(?:{regex})$")).unwrap();
+        compiled.entry(regex.to_owned()).or_insert_with(new).is_match(text)
+    })
 }
