@@ -57,6 +57,11 @@ pub(super) struct MeshOption {
 }
 
 impl MeshOption {
+    /// Whether sizes are given at all.
+    pub(super) const fn is_given(&self) -> bool {
+        self.mesh.is_some()
+    }
+
     /// The policy's mesh with the sizes that are given, or a mesh of its own where the policy declares none.
     pub(super) fn resolve(&self, policy: &Policy) -> Result<Option<Mesh>, Stop> {
         let Some(text) = &self.mesh else { return Ok(None) };

@@ -7,6 +7,7 @@ mod check;
 mod color;
 mod completions;
 mod explain;
+mod files;
 mod input;
 mod inspect;
 mod lints;
@@ -15,6 +16,7 @@ mod plan;
 mod reference;
 mod rule;
 mod schema;
+mod snapshot;
 mod stop;
 mod table;
 mod ui;
@@ -57,6 +59,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::PlanVerb),
     Explain(explain::Explain),
+    Snapshot(snapshot::Snapshot),
     Inspect(inspect::Inspect),
     Rule(rule::Rule),
     Schema(schema::Schema),
@@ -70,6 +73,7 @@ impl Command {
             Command::Check(verb) => verb.run(ui),
             Command::Plan(verb) => verb.run(ui),
             Command::Explain(verb) => verb.run(ui),
+            Command::Snapshot(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),

@@ -47,6 +47,14 @@ impl Outcome {
     pub(super) fn of(findings: &[Finding]) -> Self {
         if finding::worst(findings) == Some(Severity::Error) { Self::Findings } else { Self::Done }
     }
+
+    /// The outcome of two parts of a run.
+    pub(super) const fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Done, Self::Done) => Self::Done,
+            _ => Self::Findings,
+        }
+    }
 }
 
 /// Why a verb could not do its job.

@@ -220,31 +220,28 @@ fn lost(policy: &Policy, inventory: &Inventory, won: &Won) -> Lost {
     lost
 }
 
-/// Every rule with its place and what it decides.
+/// Every rule with its place and what came of it.
 pub(super) fn rules(policy: &Policy, resolved: &Resolved) -> Vec<RuleRecord> {
-    fn records<D>(policy: &Policy, table: &str, rules: &[Rule<D>], won: &[u64], lost: &[bool]) -> Vec<RuleRecord> {
-        rules
-            .iter()
-            .zip(won.iter().zip(lost))
-            .map(|(rule, (won, lost))| RuleRecord {
-                table: table.to_owned(),
-                name: rule.name.value.to_string(),
-                file: policy.sources().name(rule.name.span.source).to_owned(),
-                line: policy.sources().start(rule.name.span).line,
-                won: *won,
-                matches: *won > 0 || *lost,
-            })
-            .collect()
+    fn records<'a, D>(
+        policy: &'a Policy,
+        table: &'a str,
+        rules: &'a [Rule<D>],
+        won: &'a [u64],
+        lost: &'a [bool],
+    ) -> impl Iterator<Item = RuleRecord> + 'a {
+        rules.iter().zip(won).zip(lost).map(move |((rule, &won), &lost)| RuleRecord {
+            table: table.to_owned(),
+            name: rule.name.value.to_string(),
+            file: policy.sources().name(rule.name.span.source).to_owned(),
+            line: policy.sources().start(rule.name.span).line,
+            won,
+            matches: won > 0 || lost,
+            says: rule.written.clone(),
+        })
     }
-    let (won, lost) = (&resolved.won, &resolved.lost);
-    let mut all = records(policy, tables::PARTITION, &policy.partition_rules, &won.partition, &lost.partition);
-    all.extend(records(
-        policy,
-        tables::QUANTIZATION,
-        &policy.quantization_rules,
-        &won.quantization,
-        &lost.quantization,
-    ));
-    all.extend(records(policy, tables::LOADER, &policy.loader_rules, &won.loader, &lost.loader));
-    all
+    let Resolved { won, lost, .. } = resolved;
+    records(policy, tables::PARTITION, &policy.partition_rules, &won.partition, &lost.partition)
+        .chain(records(policy, tables::QUANTIZATION, &policy.quantization_rules, &won.quantization, &lost.quantization))
+        .chain(records(policy, tables::LOADER, &policy.loader_rules, &won.loader, &lost.loader))
+        .collect()
 }

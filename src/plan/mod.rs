@@ -14,6 +14,7 @@ pub mod layers;
 pub mod record;
 pub mod shard;
 mod slots;
+pub mod snapshot;
 pub mod text;
 mod totals;
 pub mod when;
@@ -31,7 +32,7 @@ use crate::finding::{self, Finding};
 use crate::inventory::{Inventory, Weight};
 use crate::matcher::BuildError;
 use crate::mesh::Mesh;
-use crate::policy::{Loading, Policy, Read, Stage, Verify};
+use crate::policy::{Loading, Policy, Read, Stage, Verify, Written};
 use crate::source::Sources;
 
 use record::{NamedRecord, RuleRecord, Summary};
@@ -66,6 +67,8 @@ pub struct Plan {
     pub rules: Vec<RuleRecord>,
     /// Where each table starts in `rules`.
     tables: [usize; 3],
+    /// What the policy says besides rules and mesh: `scheme.int8.format` is `"int8"`.
+    pub settings: Written,
     /// One per weight of the inventory, in its order.
     pub decisions: Vec<Decision>,
     /// What weights with the same decisions, shape and storage have in common.
@@ -148,6 +151,7 @@ impl Plan {
             policy: policy.name.value.clone(),
             rules: decide::rules(policy, &resolved),
             tables: [0, policy.partition_rules.len(), policy.partition_rules.len() + policy.quantization_rules.len()],
+            settings: policy.settings.clone(),
             mesh,
             device_memory: device_memory.map(|bytes| bytes.value),
             decisions: resolved.decisions,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::Dtype;
 use crate::finding::FindingRecord;
 use crate::mesh::PartitionSpec;
-use crate::policy::{MoeProfile, SamplerProfile};
+use crate::policy::{MoeProfile, SamplerProfile, Written};
 
 /// What the `format` key of a plan says.
 pub const FORMAT: &str = "flow-fabric/plan";
@@ -35,6 +35,8 @@ pub struct PlanRecord {
     pub mesh: MeshRecord,
     /// Every rule of the three tables, in the order in which they are asked.
     pub rules: Vec<RuleRecord>,
+    /// What the policy says besides rules and mesh, as TOML on one line: `scheme.int8.format` is `"int8"`.
+    pub settings: Written,
     /// Every logical weight, in the order of the checkpoint.
     pub tensors: Vec<TensorRecord>,
     /// Every device, by number.
@@ -73,8 +75,10 @@ pub struct RuleRecord {
     pub line: usize,
     /// Weights that it decides.
     pub won: u64,
-    /// Whether it matches any weight, deciding or not.
+    /// Whether it matches any weight: a rule that does and still decides none stands behind others.
     pub matches: bool,
+    /// What it says besides its name, key by key, as TOML on one line.
+    pub says: Written,
 }
 
 /// One logical weight and its decisions.
@@ -98,6 +102,17 @@ pub struct TensorRecord {
     pub quant: QuantRecord,
     /// How it is loaded.
     pub load: LoadRecord,
+    /// Bytes of it on the device that holds most of it.
+    pub on_device: DeviceBytes,
+}
+
+/// Bytes on one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize, JsonSchema)]
+pub struct DeviceBytes {
+    /// As stored now.
+    pub stored_bytes: u64,
+    /// As planned.
+    pub planned_bytes: u64,
 }
 
 /// The stored tensors of a weight.
@@ -147,6 +162,10 @@ pub struct ShardRecord {
     pub local_shape: Option<Vec<u64>>,
     /// Devices that hold each piece.
     pub replicas: u64,
+    /// The axis over which whole weights are distributed, when it is placed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub placed_over: Option<String>,
     /// Devices that hold the weight at all, when it is placed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<u64>")]
@@ -178,6 +197,9 @@ pub struct QuantRecord {
     pub rule: Option<String>,
     /// The scheme's name, or `keep`.
     pub scheme: String,
+    /// The rule's scheme does not apply, as the values are not floating-point.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub kept_non_float: bool,
     /// Bytes of the whole weight as planned, companions included.
     pub bytes: u64,
     /// The tensors it will consist of; empty when it is kept.

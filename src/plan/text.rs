@@ -3,11 +3,16 @@
 //! A record is a path template and exactly three lines, each ending in the rule that decided it. No column is aligned,
 //! so that one new weight does not rewrite the lines of others; order is natural, totals stand at the end.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::record::Summary;
-use super::{Plan, PlannedWeight};
-use crate::inventory;
+use super::record::{Summary, TensorRecord};
+use super::{Plan, PlannedWeight, SlotPlan};
+use crate::Dtype;
+use crate::finding::render::text::one_line;
+use crate::inventory::{self, StoredFormat};
+use crate::mesh::PartitionSpec;
+use crate::policy::written;
 use crate::policy::{Stage, Verify};
 use crate::units;
 
@@ -43,44 +48,83 @@ pub struct RecordText {
 
 impl RecordText {
     fn new(planned: &PlannedWeight<'_>) -> Self {
-        const NO_RULE: &str = "(no rule)";
         let (weight, class, load) = (planned.weight, planned.class(), planned.decision.load);
-        let mut form = format!("{} {:?}", weight.dtype, weight.shape);
-        if weight.format.is_encoded() {
-            let _ = write!(form, " as {}", weight.format);
-        }
-        if let Some(target) = &weight.alias_of {
-            let _ = write!(form, " alias of {target}");
-        }
-        let mut shard = class.spec.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
-        if let Some(axis) = class.place_axis {
-            let _ = write!(shard, " placed over {}", planned.plan.mesh.name(axis));
-        }
-        for fallback in &class.cuts.fallbacks {
-            let _ = write!(shard, " {}", fallback.name());
-        }
-        let mut loaded = load.read.name().to_owned();
-        if load.stage != Stage::None {
-            let _ = write!(loaded, " via {}", load.stage);
-        }
-        if load.verify != Verify::None {
-            let _ = write!(loaded, ", verified by {}", load.verify);
-        }
-        let quant = match (&class.scheme, class.kept_non_float) {
-            (Some(scheme), _) => scheme.to_string(),
-            (None, true) => "keep (not floating-point)".to_owned(),
-            (None, false) => "keep".to_owned(),
-        };
+        let placed = class.place_axis.map(|axis| planned.plan.mesh.name(axis));
+        let fallbacks = class.cuts.fallbacks.iter().map(|fallback| fallback.name());
         Self {
-            form,
-            shard,
+            form: form(weight.dtype, &weight.shape, weight.format.name(), weight.alias_of.as_deref()),
+            shard: shard(class.spec.as_ref(), placed, fallbacks),
             shard_rule: planned.partition_rule().unwrap_or(NO_RULE).to_owned(),
-            quant,
+            quant: quant(class.scheme.as_deref().unwrap_or("keep"), class.kept_non_float),
             quant_rule: planned.quantization_rule().unwrap_or(NO_RULE).to_owned(),
-            load: loaded,
-            load_rule: planned.loader_rule().unwrap_or("(default)").to_owned(),
+            load: loading(load.read.name(), load.stage.name(), load.verify.name()),
+            load_rule: planned.loader_rule().unwrap_or(DEFAULT).to_owned(),
         }
     }
+}
+
+impl From<&TensorRecord> for RecordText {
+    fn from(tensor: &TensorRecord) -> Self {
+        let TensorRecord { shard: sharded, quant: quantized, load, .. } = tensor;
+        let name = |rule: &Option<String>, none: &str| rule.as_deref().unwrap_or(none).to_owned();
+        Self {
+            form: form(tensor.dtype, &tensor.shape, &tensor.stored.format, tensor.alias_of.as_deref()),
+            shard: shard(
+                sharded.spec.as_ref(),
+                sharded.placed_over.as_deref(),
+                sharded.fallbacks.iter().map(String::as_str),
+            ),
+            shard_rule: name(&sharded.rule, NO_RULE),
+            quant: quant(&quantized.scheme, quantized.kept_non_float),
+            quant_rule: name(&quantized.rule, NO_RULE),
+            load: loading(&load.read, &load.stage, &load.verify),
+            load_rule: name(&load.rule, DEFAULT),
+        }
+    }
+}
+
+const NO_RULE: &str = "(no rule)";
+const DEFAULT: &str = "(default)";
+
+fn form(dtype: Dtype, shape: &[u64], format: &str, alias_of: Option<&str>) -> String {
+    let mut form = format!("{dtype} {shape:?}");
+    if format != StoredFormat::Plain.name() {
+        let _ = write!(form, " as {format}");
+    }
+    if let Some(target) = alias_of {
+        let _ = write!(form, " alias of {target}");
+    }
+    form
+}
+
+fn shard<'a>(
+    spec: Option<&PartitionSpec>,
+    placed_over: Option<&str>,
+    fallbacks: impl Iterator<Item = &'a str>,
+) -> String {
+    let mut shard = spec.map_or_else(|| "none".to_owned(), ToString::to_string);
+    if let Some(axis) = placed_over {
+        let _ = write!(shard, " placed over {axis}");
+    }
+    for fallback in fallbacks {
+        let _ = write!(shard, " {fallback}");
+    }
+    shard
+}
+
+fn quant(scheme: &str, kept_non_float: bool) -> String {
+    if kept_non_float { "keep (not floating-point)".to_owned() } else { scheme.to_owned() }
+}
+
+fn loading(read: &str, stage: &str, verify: &str) -> String {
+    let mut loading = read.to_owned();
+    if stage != Stage::None.name() {
+        let _ = write!(loading, " via {stage}");
+    }
+    if verify != Verify::None.name() {
+        let _ = write!(loading, ", verified by {verify}");
+    }
+    loading
 }
 
 impl Record {
@@ -88,7 +132,7 @@ impl Record {
     pub fn write(&self, out: &mut String) {
         let text = &self.text;
         // Writing to a string cannot fail.
-        let _ = writeln!(out, "{}  {} x {}", self.template, self.weights.len(), text.form);
+        let _ = writeln!(out, "{}  {} x {}", one_line(&self.template), self.weights.len(), one_line(&text.form));
         let _ = writeln!(out, "  shard {}  {}", text.shard, text.shard_rule);
         let _ = writeln!(out, "  quant {}  {}", text.quant, text.quant_rule);
         let _ = writeln!(out, "  load {}  {}", text.load, text.load_rule);
@@ -171,6 +215,7 @@ impl Plan {
             count(summary.kept),
             non_float(summary)
         );
+        self.schemes(&mut out);
         let _ = writeln!(
             out,
             "load: {} by rule, {} by default",
@@ -180,8 +225,35 @@ impl Plan {
         for (fallback, weights) in &summary.fallbacks {
             let _ = writeln!(out, "fallback {fallback}: {}", count(*weights));
         }
+        for (name, slot) in &self.slots {
+            self.slot(name, slot, &mut out);
+        }
         self.devices_line(&mut out);
         out
+    }
+
+    /// The schemes that apply: records only name them.
+    fn schemes(&self, out: &mut String) {
+        let mut weights: BTreeMap<&str, usize> = BTreeMap::new();
+        for planned in self.weights().filter(|planned| planned.weight.alias_of.is_none()) {
+            if let Some(scheme) = planned.class().scheme.as_deref() {
+                *weights.entry(scheme).or_default() += 1;
+            }
+        }
+        for (name, weights) in weights {
+            let says = written::of(&self.settings, "scheme", name);
+            let _ = writeln!(out, "scheme {name}: {}, {says}", units::counted(weights, "weight"));
+        }
+    }
+
+    fn slot(&self, name: &str, slot: &SlotPlan, out: &mut String) {
+        let _ = write!(out, "slot {name}: {}", units::counted(slot.weights.len(), "weight"));
+        let sampler = slot.sampler.as_ref().map(|sampler| ("sampler", &sampler.name));
+        let moe = slot.moe.as_ref().map(|moe| ("moe", &moe.name));
+        for (kind, name) in sampler.into_iter().chain(moe) {
+            let _ = write!(out, "; {kind} {name}: {}", written::of(&self.settings, kind, name));
+        }
+        let _ = writeln!(out);
     }
 
     fn devices_line(&self, out: &mut String) {

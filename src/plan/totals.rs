@@ -85,7 +85,7 @@ impl Class {
     }
 
     /// Bytes that the device at `coordinates` holds of one weight of the class.
-    fn share(&self, mesh: &Mesh, coordinates: &[u64], weight: &crate::inventory::Weight) -> Device {
+    pub(super) fn share(&self, mesh: &Mesh, coordinates: &[u64], weight: &crate::inventory::Weight) -> Device {
         let stored_bytes = self
             .stored
             .iter()

@@ -4,8 +4,8 @@ use serde::Serialize;
 use serde::ser::{SerializeSeq, SerializeStruct, Serializer};
 
 use super::record::{
-    CompanionRecord, DeviceRecord, FORMAT, FORMAT_VERSION, LoadRecord, MeshRecord, PlanRecord, QuantRecord,
-    ShardPieceRecord, ShardRecord, SlotRecord, StoredComponentRecord, StoredRecord, TensorRecord,
+    CompanionRecord, DeviceBytes, DeviceRecord, FORMAT, FORMAT_VERSION, LoadRecord, MeshRecord, PlanRecord,
+    QuantRecord, ShardPieceRecord, ShardRecord, SlotRecord, StoredComponentRecord, StoredRecord, TensorRecord,
 };
 use super::{Plan, PlannedWeight, SlotPlan};
 use crate::finding::FindingRecord;
@@ -29,7 +29,15 @@ impl PlannedWeight<'_> {
                 stage: self.decision.load.stage.name().to_owned(),
                 verify: self.decision.load.verify.name().to_owned(),
             },
+            on_device: self.on_device(),
         }
+    }
+
+    /// Bytes of the weight on a device that holds it: the first of each axis, which never holds less than others.
+    fn on_device(&self) -> DeviceBytes {
+        let mesh = &self.plan.mesh;
+        let share = self.class().share(mesh, &vec![0; mesh.axes().len()], self.weight);
+        DeviceBytes { stored_bytes: share.stored_bytes, planned_bytes: share.planned_bytes }
     }
 
     fn stored(&self) -> StoredRecord {
@@ -72,6 +80,7 @@ impl PlannedWeight<'_> {
             local_shape: uniform.then(|| class.cuts.local_shape(&weight.shape, mesh, &vec![0; mesh.axes().len()])),
             replicas: class.cuts.replicas(mesh) / placed.max(1),
             shards: (!uniform).then(|| self.pieces(owners.as_deref())),
+            placed_over: class.place_axis.map(|axis| mesh.name(axis).to_owned()),
             owners,
             fallbacks: class.cuts.fallbacks.iter().map(|fallback| fallback.name().to_owned()).collect(),
         }
@@ -115,6 +124,7 @@ impl PlannedWeight<'_> {
         QuantRecord {
             rule: self.quantization_rule().map(str::to_owned),
             scheme: class.scheme.as_deref().unwrap_or("keep").to_owned(),
+            kept_non_float: class.kept_non_float,
             bytes: class.planned_bytes,
             companions,
         }
@@ -132,6 +142,7 @@ impl Plan {
             inventory: self.inventory.name.to_string(),
             mesh: self.mesh_record(),
             rules: self.rules.clone(),
+            settings: self.settings.clone(),
             tensors: self.weights().map(|weight| weight.record()).collect(),
             devices: self.device_records(),
             slots: self.slots.iter().map(|(name, slot)| (name.clone(), self.slot_record(slot))).collect(),
@@ -198,13 +209,14 @@ struct Streamed<'a>(&'a Plan);
 impl Serialize for Streamed<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let plan = self.0;
-        let mut document = serializer.serialize_struct("PlanRecord", 11)?;
+        let mut document = serializer.serialize_struct("PlanRecord", 12)?;
         document.serialize_field("format", FORMAT)?;
         document.serialize_field("format_version", &FORMAT_VERSION)?;
         document.serialize_field("policy", &plan.policy)?;
         document.serialize_field("inventory", &plan.inventory.name)?;
         document.serialize_field("mesh", &plan.mesh_record())?;
         document.serialize_field("rules", &plan.rules)?;
+        document.serialize_field("settings", &plan.settings)?;
         document.serialize_field("tensors", &Tensors(plan))?;
         document.serialize_field("devices", &plan.device_records())?;
         let slots: indexmap::IndexMap<&str, SlotRecord> =

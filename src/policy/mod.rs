@@ -14,6 +14,7 @@ mod read;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
+pub(crate) mod written;
 
 use std::fmt;
 use std::io;
@@ -23,6 +24,7 @@ use std::path::Path;
 pub use compile::{PolicyMatcher, tables};
 pub use model::*;
 pub use schema::reference;
+pub use written::Written;
 
 use crate::finding::{self, Finding, Severity};
 use crate::inventory::{Checkpoint, DeclaredLayout, Grouping, Inventory};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
+use super::Written;
 use crate::Dtype;
 use crate::finding::levels::LintLevel;
 use crate::inventory::DeclaredLayout;
@@ -27,6 +28,8 @@ pub struct Rule<D> {
     pub decision: D,
     /// Whether it comes from an extended policy.
     pub inherited: bool,
+    /// What it says besides its name, key by key.
+    pub written: Written,
 }
 
 /// Conditions on a weight's logical form; all that are set must hold.
@@ -455,6 +458,8 @@ pub struct PolicyBody {
     pub ties: Vec<Vec<Spanned<String>>>,
     /// Declared stored layouts by name.
     pub stored: IndexMap<String, DeclaredLayout>,
+    /// What the policy says besides rules and mesh: `scheme.int8.format` is `"int8"`.
+    pub settings: Written,
 }
 
 impl PolicyBody {

@@ -10,6 +10,7 @@ mod decide;
 mod frame;
 mod inspect;
 mod rule;
+mod snapshot;
 mod watch;
 
 use std::io::Write as _;

@@ -16,6 +16,7 @@ use self::view::View;
 use super::language;
 use super::model::{PolicyBody, Sensitive};
 use super::node::{self, Node, Table, Value};
+use super::written;
 use crate::finding::{Code, Finding, code, suggest};
 use crate::mesh::SpecEntry;
 use crate::pattern::{Pattern, PatternError, PatternSpec, Separators};
@@ -48,6 +49,7 @@ pub(crate) fn read(document: &Table, sources: &Sources, findings: &mut Vec<Findi
         ties: settings::ties(&mut reader, &view),
         stored: settings::stored(&mut reader, &view),
         expects: Vec::new(),
+        settings: written::settings(document),
         separators: reader.separators.clone(),
         mesh,
         schemes,

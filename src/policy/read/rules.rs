@@ -151,6 +151,7 @@ fn rule<D>(
         when,
         decision: decision?,
         inherited: name.span.source != crate::source::SourceId::ROOT,
+        written: view.written(),
     })
 }
 

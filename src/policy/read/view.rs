@@ -3,6 +3,7 @@
 use crate::policy::check;
 use crate::policy::language::Shape;
 use crate::policy::node::{Node, Table, Value};
+use crate::policy::written::{self, Written};
 use crate::source::{Span, Spanned};
 
 /// A table and the shape it was checked against. Wrong types read as absent: they are reported already.
@@ -16,6 +17,11 @@ pub(super) struct View<'a> {
 impl<'a> View<'a> {
     pub(super) const fn new(shape: &'static Shape, table: &'a Table, span: Span) -> Self {
         Self { shape, table, span }
+    }
+
+    /// What the table says as a rule, key by key.
+    pub(super) fn written(&self) -> Written {
+        written::rule(self.table)
     }
 
     pub(super) fn node(&self, key: &str) -> Option<&'a Node> {

@@ -1,0 +1,117 @@
+//! `snapshot`: the plan as a file that reviewers read, written or compared.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use similar::TextDiff;
+
+use super::input::{MeshOption, PolicyOptions};
+use super::lints::LintFlags;
+use super::{Outcome, Stop, Ui, files, plan};
+use crate::finding::levels;
+use crate::plan::snapshot::{self, SnapshotFile};
+
+/// Write the plan as a snapshot for review, or check that the one in the repository still holds
+///
+/// The file is `<policy>@<checkpoint>.snap`. It is what insta reads and writes: a header, which stays as it is, and the
+/// text of the plan. `--check` compares that text and prints the difference.
+///
+/// Examples:
+///   $ flow-fabric snapshot policies/grok-1.toml tests/data/inventories/grok-1.jsonl --dir snapshots
+///   $ flow-fabric snapshot policies/grok-1.toml tests/data/inventories/grok-1.jsonl --dir snapshots --check
+#[derive(Debug, Args)]
+#[command(verbatim_doc_comment)]
+pub(super) struct Snapshot {
+    /// The policy
+    policy: PathBuf,
+    /// The checkpoint
+    checkpoint: PathBuf,
+    /// Where snapshots are kept
+    #[arg(long, value_name = "DIR")]
+    dir: PathBuf,
+    /// Write nothing: print how the plan differs from its snapshot, and fail if it does
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    mesh: MeshOption,
+    #[command(flatten)]
+    lints: LintFlags,
+    #[command(flatten)]
+    options: PolicyOptions,
+}
+
+impl Snapshot {
+    pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
+        let policy = self.options.require(&self.policy, ui)?;
+        let plan = plan::resolve(&policy, &self.checkpoint, &self.mesh, ui)?;
+        let findings = levels::settle(&self.lints.over(&policy.lints), plan.findings.clone(), plan::is_looked_for);
+        let mesh = self.mesh.is_given().then_some(&plan.mesh);
+        let name = snapshot::file_name(&plan.policy, &self.checkpoint.to_string_lossy(), mesh);
+        let path = self.dir.join(&name);
+        let text = plan.snapshot();
+        let known = read(&path)?;
+        let outcome = if self.check {
+            compare(&path, known.as_deref(), &text, ui)?
+        } else {
+            let description = format!("{} over {}", plan.policy, plan.inventory.name);
+            write(&path, known.as_deref(), &text, &description, ui)?
+        };
+        ui.report(&findings, policy.sources())?;
+        Ok(outcome.and(Outcome::of(&findings)))
+    }
+}
+
+/// What the file holds; `None` when it is absent.
+fn read(path: &Path) -> Result<Option<String>, Stop> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Stop::failed(format!("cannot read `{}`: {error}", path.display()))),
+    }
+}
+
+fn compare(path: &Path, known: Option<&str>, text: &str, ui: &mut Ui) -> Result<Outcome, Stop> {
+    let shown = path.display();
+    let Some(known) = known else {
+        ui.narrate(&format!("`{shown}` is absent; without `--check` it is written\n"));
+        return Ok(Outcome::Findings);
+    };
+    let file = SnapshotFile::parse(known);
+    if file.is(text) {
+        ui.narrate(&format!("`{shown}` is up to date\n"));
+        return Ok(Outcome::Done);
+    }
+    let old = format!("{}\n", file.body.replace("\r\n", "\n").trim_end());
+    let new = format!("{}\n", text.trim_end());
+    let unified =
+        TextDiff::from_lines(&old, &new).unified_diff().header(&shown.to_string(), "the plan as it is now").to_string();
+    let colored = ui.color();
+    ui.print(&if colored { color(&unified) } else { unified })?;
+    Ok(Outcome::Findings)
+}
+
+fn write(path: &Path, known: Option<&str>, text: &str, description: &str, ui: &mut Ui) -> Result<Outcome, Stop> {
+    let shown = path.display();
+    let file = match known {
+        Some(known) => SnapshotFile::parse(known).with(text, description),
+        None => snapshot::new(text, description),
+    };
+    if known == Some(file.as_str()) {
+        ui.narrate(&format!("`{shown}` is up to date\n"));
+        return Ok(Outcome::Done);
+    }
+    files::replace(path, &file).map_err(|error| Stop::failed(format!("cannot write `{shown}`: {error}")))?;
+    ui.narrate(&format!("wrote `{shown}`\n"));
+    Ok(Outcome::Done)
+}
+
+/// As git colours its diffs.
+fn color(unified: &str) -> String {
+    let paint = |line: &str| match line.as_bytes().first() {
+        Some(b'+') => format!("\u{1b}[32m{line}\u{1b}[0m\n"),
+        Some(b'-') => format!("\u{1b}[31m{line}\u{1b}[0m\n"),
+        Some(b'@') => format!("\u{1b}[36m{line}\u{1b}[0m\n"),
+        _ => format!("{line}\n"),
+    };
+    unified.lines().map(paint).collect()
+}
