@@ -632,9 +632,20 @@ mod tests {
                 code.name
             );
             assert_eq!(ALL.iter().filter(|other| other.name == code.name).count(), 1, "{}", code.name);
-            for text in [code.what, code.why, code.bad, code.good] {
-                assert!(!text.trim().is_empty(), "{} has an empty section", code.id);
+        }
+    }
+
+    #[test]
+    fn pages_are_whole_and_in_the_house_style() {
+        for code in ALL {
+            assert!("012345679".contains(&code.id[2..3]), "{} is in no range", code.id);
+            for text in [code.what, code.why] {
+                assert!(text.ends_with('.') && !text.contains('\n'), "{}: {text}", code.id);
             }
+            for example in [code.bad, code.good] {
+                assert!(!example.trim().is_empty() && example.trim_end() == example, "{}: {example:?}", code.id);
+            }
+            assert_ne!(code.bad, code.good, "{} is not put right", code.id);
         }
     }
 }

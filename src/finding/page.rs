@@ -76,9 +76,18 @@ pub fn markdown(code: &Code) -> String {
     )
 }
 
-/// Opens a code block; examples are policy text unless they say, in their first line, what command they show.
+/// Opens a code block in the language that an example is written in: policy, JSON, a command line, or words.
 fn fence(example: &str) -> &'static str {
-    if example.starts_with("$ ") { "```console" } else { "```toml" }
+    let first = example.lines().map(str::trim_start).find(|line| !line.starts_with('#')).unwrap_or("");
+    if first.starts_with("$ ") {
+        "```console"
+    } else if first.starts_with('{') {
+        "```json"
+    } else if first.starts_with('[') || first.contains(" = ") {
+        "```toml"
+    } else {
+        "```text"
+    }
 }
 
 /// Breaks a paragraph at spaces; a longer word gets a line of its own.
@@ -102,6 +111,15 @@ fn wrap(out: &mut String, paragraph: &str, width: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn examples_are_shown_in_their_language() {
+        assert_eq!(fence("# a comment\nspec = []"), "```toml");
+        assert_eq!(fence("[lints]"), "```toml");
+        assert_eq!(fence(" {\"w\": 1}"), "```json");
+        assert_eq!(fence("$ flow-fabric check a.toml"), "```console");
+        assert_eq!(fence("a download that stopped"), "```text");
+    }
 
     #[test]
     fn paragraphs_wrap_at_spaces() {
