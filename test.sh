@@ -20,5 +20,8 @@ step cargo clippy --locked --all-targets -- -D warnings
 
 RUSTDOCFLAGS="-D warnings" step cargo doc --locked --no-deps
 
+# The shipped policies, by the tool itself.
+step cargo run --locked --quiet -- check policies/*.toml -D warnings
+
 step cargo test --locked --no-default-features --lib
 step cargo test --locked

@@ -1,9 +1,9 @@
 //! `completions`: what a shell needs to complete our command line.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::{Cli, Outcome, Stop, Ui};
+use super::{Outcome, Stop, Ui};
 
 /// Print a completion script for a shell
 ///
@@ -20,7 +20,7 @@ pub(super) struct Completions {
 impl Completions {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut Cli::command(), "flow-fabric", &mut script);
+        clap_complete::generate(self.shell, &mut super::definition(), "flow-fabric", &mut script);
         ui.print(&String::from_utf8_lossy(&script))?;
         Ok(Outcome::Done)
     }

@@ -1,9 +1,9 @@
 //! `man`: manual pages.
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_mangen::Man as Page;
 
-use super::{Cli, Outcome, Stop, Ui};
+use super::{Outcome, Stop, Ui};
 use crate::finding::suggest;
 
 /// Print a manual page
@@ -20,7 +20,7 @@ pub(super) struct Man {
 
 impl Man {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
-        let mut command = Cli::command();
+        let mut command = super::definition();
         // Makes the usage lines and names of the verbs known to their own pages.
         command.build();
         let page = match &self.verb {

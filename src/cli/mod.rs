@@ -144,8 +144,31 @@ fn json_line(record: &impl serde::Serialize) -> String {
     text + "\n"
 }
 
+/// The command line as clap sees it: what help, completions, manual pages and the reference are made from.
+fn definition() -> clap::Command {
+    Cli::command().mut_subcommands(|verb| match verb.get_long_about().map(|about| unwrapped(&about.to_string())) {
+        Some(about) => verb.long_about(about),
+        None => verb,
+    })
+}
+
+/// Joins the lines of each paragraph, so that help is wrapped to its own width; indented lines stay as they are.
+fn unwrapped(text: &str) -> String {
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        match lines.last_mut() {
+            Some(paragraph) if !paragraph.is_empty() && !line.is_empty() && !line.starts_with(' ') => {
+                paragraph.push(' ');
+                paragraph.push_str(line);
+            }
+            _ => lines.push(line.to_owned()),
+        }
+    }
+    lines.join("\n")
+}
+
 fn command(ui: &Ui) -> clap::Command {
-    Cli::command().term_width(ui.width())
+    definition().term_width(ui.width())
 }
 
 #[cfg(test)]
@@ -154,7 +177,12 @@ mod tests {
 
     #[test]
     fn the_command_is_well_formed() {
-        Cli::command().debug_assert();
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn paragraphs_are_joined_and_indented_lines_are_kept() {
+        assert_eq!(unwrapped("A\n\nb\nc.\n\nExamples:\n  $ d\n  $ e"), "A\n\nb c.\n\nExamples:\n  $ d\n  $ e");
     }
 
     /// The examples at the top of a verb's help, without their prompts.
@@ -165,7 +193,7 @@ mod tests {
 
     #[test]
     fn every_verb_starts_with_two_examples_that_parse() {
-        for verb in Cli::command().get_subcommands() {
+        for verb in definition().get_subcommands() {
             let examples = examples(verb);
             assert_eq!(examples.len(), 2, "{}", verb.get_name());
             for example in examples {

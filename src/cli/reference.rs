@@ -2,14 +2,12 @@
 
 use std::fmt::Write as _;
 
-use clap::{Arg, Command, CommandFactory as _};
-
-use super::Cli;
+use clap::{Arg, Command};
 
 /// Writes the reference of every verb, ending with a newline.
 #[must_use]
 pub fn reference() -> String {
-    let mut command = Cli::command();
+    let mut command = super::definition();
     command.build();
     let mut out = String::from("# Command line\n");
     for verb in command.get_subcommands() {
