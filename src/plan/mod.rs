@@ -123,8 +123,36 @@ pub struct SlotPlan {
 impl Plan {
     /// Resolves every weight of `inventory`.
     ///
-    /// The inventory must have been grouped with the policy's own [`Policy::group`], so that excludes, renames and
-    /// ties apply.
+    /// The inventory must have been grouped by the policy itself ([`Policy::group`]), so that excludes, renames and ties
+    /// apply.
+    ///
+    /// ```
+    /// use flow_fabric::inventory::Checkpoint;
+    /// use flow_fabric::plan::PlanOptions;
+    /// use flow_fabric::{Plan, Policy};
+    ///
+    /// let policy = Policy::parse("tiny.toml", r#"
+    ///     language = 1
+    ///     policy = "tiny"
+    ///     [mesh]
+    ///     axes = ["model"]
+    ///     shape = [4]
+    ///     [[FLOW_FABRIC_PARTITION_RULES]]
+    ///     name = "columns"
+    ///     glob = "**/w"
+    ///     spec = ["-", "model"]
+    /// "#)?;
+    /// let list = r#"{"name":"mlp/w","dtype":"BF16","shape":[512,2048]}"#;
+    /// let (checkpoint, _) = Checkpoint::from_list(list.as_bytes(), "list")?;
+    /// let (inventory, _) = policy.group(&checkpoint);
+    /// let plan = Plan::new(&policy, inventory, &PlanOptions::default())?;
+    ///
+    /// let shard = plan.weight("mlp/w").unwrap().record().shard;
+    /// assert_eq!(shard.rule.as_deref(), Some("columns"));
+    /// assert_eq!(shard.local_shape, Some(vec![512, 512]));
+    /// assert_eq!(plan.devices[0].stored_bytes, 512 * 512 * 2);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     /// The policy's patterns are too large together. All else is a finding.
