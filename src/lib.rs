@@ -4,6 +4,7 @@
 //! weight how it is sharded over a device mesh, how it is quantized and how it is loaded, each with the deciding rule.
 
 pub mod analysis;
+pub mod array;
 #[cfg(feature = "cli")]
 pub mod cli;
 mod dtype;

@@ -1,0 +1,203 @@
+//! Arrays from and to `.npy` and `.safetensors` files.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+
+use super::{Array, npy};
+use crate::finding::Finding;
+use crate::inventory::{Checkpoint, OpenError};
+
+/// Largest array that is read whole.
+pub const MAX_BYTES: u64 = 1 << 33;
+
+/// Why an array could not be read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArrayError {
+    /// The file cannot be read.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// The file.
+        path: String,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Not a well-formed `.npy` file.
+    #[error("`{path}` at byte {offset}: {what}")]
+    Npy {
+        /// The file.
+        path: String,
+        /// Where in it.
+        offset: usize,
+        /// What is wrong.
+        what: String,
+    },
+    /// Not a well-formed safetensors file; the findings say why.
+    #[error("`{path}` is not a safetensors file that can be read")]
+    Safetensors {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        findings: Vec<Finding>,
+    },
+    /// The file could not be opened as a checkpoint.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The file holds no tensor of that name, or several and none was named.
+    #[error("`{path}` holds {}, {wanted}", list(.names))]
+    Name {
+        /// The file.
+        path: String,
+        /// Its tensors.
+        names: Vec<String>,
+        /// What was asked for.
+        wanted: String,
+    },
+    /// The array is larger than what is read whole.
+    #[error("`{path}` holds an array of {bytes} bytes, more than the limit of {MAX_BYTES}")]
+    Size {
+        /// The file.
+        path: String,
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "no tensors".to_owned(),
+        _ => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    }
+}
+
+/// Reads an array from a `.npy` or a `.safetensors` file.
+///
+/// `name` says which tensor of a safetensors file; a file with one tensor needs none.
+///
+/// # Errors
+///
+/// A file that cannot be read, is malformed, or does not hold the tensor.
+pub fn read(path: &Path, name: Option<&str>) -> Result<Array, ArrayError> {
+    let shown = path.display().to_string();
+    let at = |source| ArrayError::Io { path: shown.clone(), source };
+    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
+        let mut file = File::open(path).map_err(at)?;
+        let bytes = file.metadata().map_err(at)?.len();
+        if bytes > MAX_BYTES {
+            return Err(ArrayError::Size { path: shown, bytes });
+        }
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents).map_err(at)?;
+        let header = npy::read(&contents).map_err(|trouble| ArrayError::Npy {
+            path: shown.clone(),
+            offset: trouble.offset,
+            what: trouble.what,
+        })?;
+        contents.drain(..header.data);
+        return Array::new(header.dtype, header.shape, contents).ok_or(ArrayError::Npy {
+            path: shown,
+            offset: header.data,
+            what: "data of another size".to_owned(),
+        });
+    }
+    read_safetensors(path, name, shown)
+}
+
+fn read_safetensors(path: &Path, name: Option<&str>, shown: String) -> Result<Array, ArrayError> {
+    let at = |source| ArrayError::Io { path: shown.clone(), source };
+    let mut file = File::open(path).map_err(at)?;
+    let length = file.metadata().map_err(at)?.len();
+    let (checkpoint, findings) = Checkpoint::from_safetensors(&mut file, length, &shown);
+    if checkpoint.tensors.is_empty() && !findings.is_empty() {
+        return Err(ArrayError::Safetensors { path: shown, findings });
+    }
+    let names = || checkpoint.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+    let tensor =
+        match name {
+            Some(name) => checkpoint.tensors.iter().find(|tensor| tensor.name == name).ok_or_else(|| {
+                ArrayError::Name { path: shown.clone(), names: names(), wanted: format!("not `{name}`") }
+            })?,
+            None => match checkpoint.tensors.as_slice() {
+                [tensor] => tensor,
+                _ => {
+                    let wanted = "name the one to read".to_owned();
+                    return Err(ArrayError::Name { path: shown, names: names(), wanted });
+                }
+            },
+        };
+    if tensor.bytes.length > MAX_BYTES {
+        return Err(ArrayError::Size { path: shown, bytes: tensor.bytes.length });
+    }
+    let mut bytes = vec![0; tensor.bytes.length as usize];
+    file.seek(SeekFrom::Start(tensor.bytes.offset.unwrap_or(0))).map_err(at)?;
+    file.read_exact(&mut bytes).map_err(at)?;
+    let shape = tensor.shape.iter().map(|&size| size as usize).collect();
+    Array::new(tensor.dtype, shape, bytes).ok_or(ArrayError::Size { path: shown, bytes: tensor.bytes.length })
+}
+
+/// Writes an array as `.npy`. bf16 becomes two opaque bytes per element, as `ml_dtypes` writes it.
+///
+/// # Errors
+///
+/// What the writer says, and `InvalidInput` for a dtype that NumPy has no name for.
+pub fn write_npy(mut out: impl Write, array: &Array) -> io::Result<()> {
+    let header = npy::header(array.dtype, &array.shape)
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("npy has no dtype `{}`", array.dtype)))?;
+    out.write_all(&header)?;
+    out.write_all(&array.bytes)
+}
+
+/// Writes arrays as one safetensors file, in the order given.
+///
+/// # Errors
+///
+/// What the writer says, and `InvalidInput` for a name that stands twice or a dtype that safetensors has no name for.
+pub fn write_safetensors(mut out: impl Write, arrays: &[(String, &Array)]) -> io::Result<()> {
+    let mut header = serde_json::Map::new();
+    let mut end = 0;
+    for (name, array) in arrays {
+        let dtype = array.dtype.safetensors().ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, format!("safetensors has no dtype `{}`", array.dtype))
+        })?;
+        let start = end;
+        end += array.bytes.len();
+        let entry = serde_json::json!({ "dtype": dtype, "shape": array.shape, "data_offsets": [start, end] });
+        if header.insert(name.clone(), entry).is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("two arrays are called `{name}`")));
+        }
+    }
+    let mut text = serde_json::to_vec(&header)?;
+    text.resize(text.len().next_multiple_of(8), b' ');
+    out.write_all(&(text.len() as u64).to_le_bytes())?;
+    out.write_all(&text)?;
+    arrays.iter().try_for_each(|(_, array)| out.write_all(&array.bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Dtype;
+
+    #[test]
+    fn arrays_round_trip_through_both_formats() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = Array::from_f64(Dtype::Bf16, vec![2, 3], &[1.0, 2.0, 3.0, -4.0, 0.5, 0.0]).unwrap();
+        let two = Array::from_f64(Dtype::U32, vec![2], &[7.0, 9.0]).unwrap();
+        let npy = folder.path().join("a.npy");
+        write_npy(File::create(&npy).unwrap(), &one).unwrap();
+        assert_eq!(read(&npy, None).unwrap(), one);
+        let safetensors = folder.path().join("a.safetensors");
+        let both = [("one".to_owned(), &one), ("two".to_owned(), &two)];
+        write_safetensors(File::create(&safetensors).unwrap(), &both).unwrap();
+        assert_eq!(read(&safetensors, Some("one")).unwrap(), one);
+        assert_eq!(read(&safetensors, Some("two")).unwrap(), two);
+        let bytes = std::fs::read(&safetensors).unwrap();
+        assert_eq!(::safetensors::SafeTensors::deserialize(&bytes).unwrap().len(), 2);
+        let error = read(&safetensors, None).unwrap_err().to_string();
+        assert!(error.ends_with("holds `one`, `two`, name the one to read"), "{error}");
+        assert!(matches!(read(&safetensors, Some("three")), Err(ArrayError::Name { .. })));
+        std::fs::write(&safetensors, &bytes[..40]).unwrap();
+        assert!(matches!(read(&safetensors, None), Err(ArrayError::Safetensors { .. })));
+    }
+}
