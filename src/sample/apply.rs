@@ -2,7 +2,7 @@
 
 use super::adjust;
 use super::config::{Boundary, StageKind, Ties};
-use super::dense::{BLOCK, Scaling};
+use super::dense::{BLOCK, Depth, Scaling};
 use super::math::{exp_non_positive, ln};
 use super::order::{self, LOWEST, key};
 use super::row::SampleError;
@@ -122,7 +122,7 @@ impl Run<'_> {
             return truncate(&mut self.work.entries, kept.max(min_keep), ties);
         }
         // Any threshold low enough gives the same nucleus; a good guess only spares the sorting of the rest.
-        let mut share = p + (1.0 - p) / 4.0;
+        let mut share = p + (1.0 - p) / 8.0;
         loop {
             let least = self.guess_threshold(share);
             self.collect(least);
@@ -142,39 +142,22 @@ impl Run<'_> {
 
     /// A key above which about this share of the mass lies, from the best token of each block and one other.
     fn guess_threshold(&mut self, share: f64) -> i32 {
-        /// Tokens further than this below the best hold no mass worth a guess.
-        const DEEPEST: f64 = 48.0;
         if self.tokens < GUESS_FROM || share >= 1.0 - 1e-9 {
             return LOWEST;
         }
         let scaling = self.scaling();
         let mut sample = std::mem::take(&mut self.work.sample);
         sample.clear();
-        for (index, (block, &largest)) in self.scores().chunks(BLOCK).zip(&self.work.blocks.largest).enumerate() {
-            let best = scaling.logit(order::score(largest));
-            sample.push((best, exp_non_positive(best)));
+        for (index, (block, &largest)) in self.scores().chunks_exact(BLOCK).zip(&self.work.blocks.largest).enumerate() {
+            sample.push(order::score(largest), 1.0);
             // One other token stands for the rest of its block; which one changes from block to block.
-            let at = index.wrapping_mul(29) % block.len();
-            let other =
-                [at, (at + 1) % block.len()].into_iter().map(|at| block[at]).find(|&score| key(score) != largest);
-            let other = scaling.logit(other.unwrap_or(f32::NEG_INFINITY));
-            sample.push((other, exp_non_positive(other) * (block.len() - 1) as f64));
+            let at = index * 29 % BLOCK;
+            let other = if key(block[at]) == largest { block[(at + 1) % BLOCK] } else { block[at] };
+            sample.push(other, (BLOCK - 1) as f32);
         }
-        let mass_above =
-            |logit: f64| sample.iter().map(|&(at, mass)| if at >= logit { mass } else { 0.0 }).sum::<f64>();
-        let wanted = share * mass_above(-DEEPEST);
-        let (mut above, mut below) = (0.0, -DEEPEST);
-        for _ in 0..10 {
-            let middle = (above + below) / 2.0;
-            if mass_above(middle) >= wanted {
-                below = middle;
-            } else {
-                above = middle;
-            }
-        }
+        let depth = self.work.arch.dispatch(Depth { sample: &mut sample, scaling, share });
         self.work.sample = sample;
-        let score = (scaling.max + below / scaling.scale) as f32;
-        key(score).max(LOWEST)
+        key((scaling.max - depth / scaling.scale) as f32).max(LOWEST)
     }
 
     /// Keeps the tokens that hold a property which no token has that is worse than one without it.

@@ -1,16 +1,17 @@
 //! From a profile as written to an explicit list of stages.
 
-use super::config::{Boundary, Compat, KEYS, Kind, Logprobs, OnInvalid, SamplerConfig, Scope, StageKind, Ties};
+use super::config::{Boundary, Compat, FIELDS, Logprobs, OnInvalid, SamplerConfig, Scope, StageKind, Ties};
 use super::preset;
 use super::stage::{Dry, Seen, Stage};
 use super::threefry::Layout;
 use crate::finding::Severity;
+use crate::policy::language::Kind;
 
 /// What is wrong, or probably wrong, with a key of a profile.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct ConfigIssue {
-    /// The key, as [`KEYS`] spells it.
+    /// The key.
     pub key: &'static str,
     /// [`Severity::Error`] when the profile cannot be compiled.
     pub severity: Severity,
@@ -106,13 +107,13 @@ fn warning(key: &'static str, message: String, help: impl Into<String>) -> Confi
     ConfigIssue { key, severity: Severity::Warning, message, help: Some(help.into()) }
 }
 
-/// Holds every number that is set against its range in [`KEYS`].
+/// Holds every number that is set against its range in [`FIELDS`].
 fn check_ranges(config: &SamplerConfig, issues: &mut Vec<ConfigIssue>) {
-    let kind = |key: &str| KEYS.iter().find(|entry| entry.key == key);
+    let kind = |key: &str| FIELDS.iter().find(|field| field.key == key);
     for (name, value) in numbers(config) {
         let Some(key) = kind(name) else { continue };
         let (min, max) = match key.kind {
-            Kind::Number { min, max } | Kind::Bias { min, max } => (min, max),
+            Kind::Number { min, max } | Kind::Named(&Kind::Number { min, max }) => (min, max),
             #[expect(clippy::cast_precision_loss, reason = "bounds are below 2^53 or stand for no bound")]
             Kind::Integer { min, max } => (min as f64, max as f64),
             _ => continue,

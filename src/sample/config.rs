@@ -6,55 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::threefry::Layout;
-
-/// A key of a profile: what the schema, the reference page and messages say about it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Key {
-    /// The key, as it is written.
-    pub key: &'static str,
-    /// What it takes.
-    pub kind: Kind,
-    /// What holds without it, in words or as a value; empty when nothing does.
-    pub default: &'static str,
-    /// What it does, in a sentence or two.
-    pub doc: &'static str,
-}
-
-/// What a key takes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
-    /// A finite number between the bounds, both included.
-    Number {
-        /// The smallest.
-        min: f64,
-        /// The largest.
-        max: f64,
-    },
-    /// An integer between the bounds, both included.
-    Integer {
-        /// The smallest.
-        min: u64,
-        /// The largest.
-        max: u64,
-    },
-    /// One of these words, each with its meaning.
-    Words(&'static [(&'static str, &'static str)]),
-    /// A list of distinct words out of these.
-    WordList(&'static [(&'static str, &'static str)]),
-    /// Token ids.
-    Tokens,
-    /// Lists of token ids.
-    TokenLists,
-    /// A table from token id to a number between the bounds.
-    Bias {
-        /// The smallest.
-        min: f64,
-        /// The largest.
-        max: f64,
-    },
-    /// The name of another profile.
-    Profile,
-}
+use crate::policy::language::{Field, Kind, Presence, Word};
 
 macro_rules! words {
     ($(#[$outer:meta])* $name:ident: $($variant:ident $word:literal $doc:literal;)+) => {
@@ -68,7 +20,7 @@ macro_rules! words {
             /// Every value, in the order of the reference.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
             /// The words and their meanings.
-            pub const WORDS: &'static [(&'static str, &'static str)] = &[$(($word, $doc)),+];
+            pub(crate) const WORDS: &'static [Word] = &[$(Word { word: $word, doc: $doc }),+];
 
             /// The word that stands for it in a profile.
             #[must_use]
@@ -161,14 +113,21 @@ words! {
     Raw "raw" "Before any stage: the softmax of the model's logits.";
 }
 
+/// Token ids and counts of tokens.
+const LARGEST: i64 = u32::MAX as i64;
 const SHARE: Kind = Kind::Number { min: 0.0, max: 1.0 };
-const COUNT: Kind = Kind::Integer { min: 0, max: u32::MAX as u64 };
+const COUNT: Kind = Kind::Integer { min: 0, max: LARGEST };
 const SCOPE: Kind = Kind::Words(Scope::WORDS);
+const TOKENS: Kind = Kind::List(&COUNT);
+
+/// No default stands as an empty string.
+const fn presence(default: &'static str) -> Presence {
+    if default.is_empty() { Presence::Optional } else { Presence::Default(default) }
+}
 
 macro_rules! keys {
     ($( $field:ident: $type:ty, $kind:expr, $default:literal, $doc:literal; )*) => {
-        /// A sampler profile as written. [`KEYS`] says what each key takes; [`Sampler::compile`](super::Sampler::compile)
-        /// checks it.
+        /// A sampler profile as written. [`Sampler::compile`](super::Sampler::compile) checks it.
         ///
         /// A stage is active when its key is set to something other than its neutral value. Stages run in `order`,
         /// which a preset fixes; nothing else happens to the scores.
@@ -188,9 +147,9 @@ macro_rules! keys {
             )*
         }
 
-        /// Every key of a profile.
-        pub const KEYS: &[Key] = &[
-            $( Key { key: stringify!($field), kind: $kind, default: $default, doc: $doc }, )*
+        /// Every key of a profile, for the checker, the schema and the reference.
+        pub(crate) const FIELDS: &[Field] = &[
+            $( Field { key: stringify!($field), kind: $kind, presence: presence($default), doc: $doc }, )*
         ];
 
         impl SamplerConfig {
@@ -214,42 +173,42 @@ macro_rules! keys {
 }
 
 keys! {
-    inherit: String, Kind::Profile, "",
+    inherit: String, Kind::String("sampler"), "",
         "Another profile whose keys hold where this one sets none.";
     preset: Preset, Kind::Words(Preset::WORDS), "",
         "The engine whose order of stages and rules this profile follows. Values are yours to set.";
-    order: Vec<StageKind>, Kind::WordList(StageKind::WORDS), "the order in which this page lists the stages",
+    order: Vec<StageKind>, Kind::List(&Kind::Words(StageKind::WORDS)), "(the order in which the stages are listed)",
         "The stages in the order they run. Every stage that is set must be named.";
-    seed: u64, Kind::Integer { min: 0, max: u64::MAX }, "0",
+    seed: u64, Kind::Integer { min: 0, max: i64::MAX }, "0",
         "Seed of the draw. A request's own seed comes before it.";
-    compat: Compat, Kind::Words(Compat::WORDS), "\"none\"; \"grok-1\" under that preset",
+    compat: Compat, Kind::Words(Compat::WORDS), "\"none\" (\"grok-1\" under that preset)",
         "Whose random numbers are drawn.";
     noise_layout: Layout,
         Kind::Words(&[
-            ("partitionable", "JAX's layout since 0.5.0."),
-            ("legacy", "JAX's layout before 0.5.0, in use by Grok-1's pinned version."),
+            Word { word: "partitionable", doc: "JAX's layout since 0.5.0." },
+            Word { word: "legacy", doc: "JAX's layout before 0.5.0, in use by Grok-1's pinned version." },
         ]),
         "\"legacy\"",
         "Layout of JAX's random bits under `compat = \"grok-1\"`.";
     on_invalid: OnInvalid, Kind::Words(OnInvalid::WORDS), "\"error\"",
         "What happens to a row with a NaN or +inf on an allowed token.";
-    logprobs: Logprobs, Kind::Words(Logprobs::WORDS), "\"processed\"",
+    logprobs: Logprobs, Kind::Words(Logprobs::WORDS), "\"processed\" (\"raw\" under `vllm`)",
         "The stage at which reported log-probabilities are taken.";
     top_logprobs: u32, Kind::Integer { min: 0, max: 1024 }, "0",
         "How many of the likeliest tokens a result lists.";
-    vocab_limit: u32, Kind::Integer { min: 1, max: u32::MAX as u64 }, "",
+    vocab_limit: u32, Kind::Integer { min: 1, max: LARGEST }, "",
         "Number of real tokens; ids from here on are padding and masked.";
-    allow: Vec<u32>, Kind::Tokens, "",
+    allow: Vec<u32>, TOKENS, "",
         "The only tokens that may be drawn.";
-    deny: Vec<u32>, Kind::Tokens, "",
+    deny: Vec<u32>, TOKENS, "",
         "Tokens that may not be drawn.";
-    logit_bias: BTreeMap<u32, f64>, Kind::Bias { min: -1e6, max: 1e6 }, "",
+    logit_bias: BTreeMap<u32, f64>, Kind::Named(&Kind::Number { min: -1e6, max: 1e6 }), "",
         "Added to the scores of these tokens.";
     min_tokens: u32, COUNT, "0",
         "`eos` tokens are masked while fewer tokens than this have come.";
     min_tokens_scope: Scope, SCOPE, "\"output\"",
         "Which tokens `min_tokens` counts.";
-    eos: Vec<u32>, Kind::Tokens, "",
+    eos: Vec<u32>, TOKENS, "",
         "End-of-sequence tokens, for `min_tokens`.";
     no_repeat_ngram: u32, COUNT, "0",
         "Masks tokens that would complete an n-gram of this length a second time; 0 is off.";
@@ -261,19 +220,19 @@ keys! {
         "Subtracted from a token's score for each time it occurred.";
     presence_penalty: f64, Kind::Number { min: -100.0, max: 100.0 }, "0",
         "Subtracted from a token's score if it occurred.";
-    frequency_scope: Scope, SCOPE, "\"output\"; \"all\" under `llama-cpp`",
+    frequency_scope: Scope, SCOPE, "\"output\" (\"all\" under `llama-cpp`)",
         "Which tokens `frequency_penalty` and `presence_penalty` look at.";
-    penalty_window: u32, COUNT, "no limit; 64 under `llama-cpp`",
+    penalty_window: u32, COUNT, "(no limit; 64 under `llama-cpp`)",
         "The three penalties look at no more than this many last tokens of their scope.";
     dry_multiplier: f64, Kind::Number { min: 0.0, max: 100.0 }, "0",
         "DRY: a token that would continue a repeated sequence loses `multiplier * base^(length - allowed_length)`; 0 is off.";
     dry_base: f64, Kind::Number { min: 1.0, max: 100.0 }, "1.75",
         "DRY: growth of the penalty per token of repeated length.";
-    dry_allowed_length: u32, Kind::Integer { min: 1, max: u32::MAX as u64 }, "2",
+    dry_allowed_length: u32, Kind::Integer { min: 1, max: LARGEST }, "2",
         "DRY: repeats shorter than this cost nothing.";
-    dry_window: u32, COUNT, "no limit",
+    dry_window: u32, COUNT, "(no limit)",
         "DRY: how many last tokens of prompt and output are searched.";
-    dry_breakers: Vec<Vec<u32>>, Kind::TokenLists, "",
+    dry_breakers: Vec<Vec<u32>>, Kind::List(&TOKENS), "",
         "DRY: token sequences that end a repeat; a single one is never penalised.";
     temperature: f64, Kind::Number { min: 0.0, max: 1000.0 }, "1",
         "Divides scores; 0 takes the best token once every mask and penalty has acted.";
@@ -283,13 +242,13 @@ keys! {
         "Exponent of the normalised entropy in that choice.";
     top_k: u32, COUNT, "0",
         "Keeps the k best tokens; 0 is off. More than there are keeps all.";
-    top_k_ties: Ties, Kind::Words(Ties::WORDS), "\"by-id\"; \"keep\" under `hf` and `vllm`",
+    top_k_ties: Ties, Kind::Words(Ties::WORDS), "\"by-id\" (\"keep\" under `hf` and `vllm`)",
         "Tokens that tie with the k-th.";
     top_p: f64, SHARE, "1",
         "Keeps the nucleus: the best tokens that hold this much probability. The best token always stays; 1 is off.";
-    boundary: Boundary, Kind::Words(Boundary::WORDS), "\"exclude\"; \"include\" under `grok-1`",
+    boundary: Boundary, Kind::Words(Boundary::WORDS), "\"exclude\" (\"include\" under `grok-1`)",
         "Whether the nucleus takes in a token before which the mass is exactly `top_p`.";
-    ties: Ties, Kind::Words(Ties::WORDS), "\"by-id\"; \"keep\" under `grok-1`",
+    ties: Ties, Kind::Words(Ties::WORDS), "\"by-id\" (\"keep\" under `grok-1`)",
         "Tokens that tie with the last one of the nucleus.";
     min_p: f64, SHARE, "0",
         "Keeps tokens with at least this share of the best token's probability; 0 is off.";
@@ -307,7 +266,7 @@ keys! {
         "Chance that XTC acts on a step; 0 is off.";
     xtc_threshold: f64, Kind::Number { min: 0.0, max: 0.5 }, "0.1",
         "XTC removes all but the last of the tokens that have at least this probability.";
-    min_keep: u32, Kind::Integer { min: 1, max: u32::MAX as u64 }, "1",
+    min_keep: u32, Kind::Integer { min: 1, max: LARGEST }, "1",
         "No filter leaves fewer tokens than this.";
 }
 
@@ -317,7 +276,7 @@ mod tests {
 
     #[test]
     fn every_key_is_documented_and_known_to_serde() {
-        for key in KEYS {
+        for key in FIELDS {
             assert!(key.doc.ends_with('.'), "{}", key.key);
             let json = format!("{{\"{}\": null}}", key.key);
             assert!(serde_json::from_str::<SamplerConfig>(&json).is_ok(), "{json}");

@@ -1,8 +1,8 @@
 //! Passes over a whole row of scores.
 //!
 //! Each pass is a value that [`Arch::dispatch`] runs with the widest instruction set of the machine. The loops are plain
-//! code over fixed blocks, without fused multiply-add and with the order of every sum written down, so the result has
-//! the same bits whatever set runs it.
+//! code over fixed blocks, with every rounding and the order of every sum written down, so the result has the same bits
+//! whatever set runs it.
 
 use pulp::{Arch, NullaryFnOnce};
 
@@ -268,6 +268,100 @@ impl NullaryFnOnce for Weigh<'_> {
     }
 }
 
+/// Sum of the weights of sorted survivors, in lanes by rank.
+pub(crate) struct MassSorted<'a> {
+    pub(crate) entries: &'a [Entry],
+    pub(crate) scaling: Scaling,
+}
+
+impl NullaryFnOnce for MassSorted<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        let mut lanes = [0.0; LANES];
+        let (blocks, rest) = self.entries.as_chunks::<LANES>();
+        for block in blocks {
+            for (lane, entry) in lanes.iter_mut().zip(block) {
+                *lane += self.scaling.weight(entry.score());
+            }
+        }
+        for (lane, entry) in lanes.iter_mut().zip(rest) {
+            *lane += self.scaling.weight(entry.score());
+        }
+        fold_lanes(lanes)
+    }
+}
+
+/// Some scores of a row, each standing for a number of tokens.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sample {
+    scores: Vec<f32>,
+    counts: Vec<f32>,
+    logits: Vec<f64>,
+    masses: Vec<f64>,
+}
+
+impl Sample {
+    pub(crate) fn clear(&mut self) {
+        self.scores.clear();
+        self.counts.clear();
+    }
+
+    pub(crate) fn push(&mut self, score: f32, tokens: f32) {
+        self.scores.push(score);
+        self.counts.push(tokens);
+    }
+}
+
+/// How far below the best score about a share of a sample's mass lies, in scaled logits.
+pub(crate) struct Depth<'a> {
+    pub(crate) sample: &'a mut Sample,
+    pub(crate) scaling: Scaling,
+    pub(crate) share: f64,
+}
+
+impl NullaryFnOnce for Depth<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn call(self) -> f64 {
+        /// Tokens further below hold no mass worth a guess.
+        const DEEPEST: f64 = 48.0;
+        let Sample { scores, counts, logits, masses } = self.sample;
+        logits.clear();
+        logits.resize(scores.len(), 0.0);
+        masses.clear();
+        masses.resize(scores.len(), 0.0);
+        for (((logit, mass), &score), &count) in logits.iter_mut().zip(masses.iter_mut()).zip(&*scores).zip(&*counts) {
+            *logit = self.scaling.logit(score);
+            *mass = exp_non_positive(*logit) * f64::from(count);
+        }
+        let wanted = self.share * mass_above(logits, masses, -DEEPEST);
+        let (mut above, mut below) = (0.0, DEEPEST);
+        for _ in 0..10 {
+            let middle = (above + below) / 2.0;
+            if mass_above(logits, masses, -middle) >= wanted {
+                below = middle;
+            } else {
+                above = middle;
+            }
+        }
+        below
+    }
+}
+
+#[inline(always)]
+fn mass_above(logits: &[f64], masses: &[f64], least: f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for (logits, masses) in logits.as_chunks::<LANES>().0.iter().zip(masses.as_chunks::<LANES>().0) {
+        for ((lane, &logit), &mass) in lanes.iter_mut().zip(logits).zip(masses) {
+            *lane += if logit >= least { mass } else { 0.0 };
+        }
+    }
+    fold_lanes(lanes)
+}
+
 /// The best and second best of noise plus logit.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Race {
@@ -281,12 +375,19 @@ impl Race {
     const START: Self =
         Self { token: u32::MAX, score: f32::NEG_INFINITY, best: f64::NEG_INFINITY, second: f64::NEG_INFINITY };
 
+    /// Enters a chunk of tokens; most chunks hold none that matters and are left after one vectorised look.
     #[inline(always)]
-    fn enter(&mut self, token: u32, score: f32, sum: f64) {
-        if sum > self.best || (sum == self.best && token < self.token) {
-            *self = Self { token, score, best: sum, second: self.best };
-        } else if sum > self.second {
-            self.second = sum;
+    fn enter(&mut self, tokens: &[u32], scores: &[f32], sums: &[f64]) {
+        let largest = sums.iter().fold(f64::NEG_INFINITY, |largest, &sum| if sum > largest { sum } else { largest });
+        if largest < self.second {
+            return;
+        }
+        for ((&token, &score), &sum) in tokens.iter().zip(scores).zip(sums) {
+            if sum > self.best || (sum == self.best && token < self.token) {
+                *self = Self { token, score, best: sum, second: self.best };
+            } else if sum > self.second {
+                self.second = sum;
+            }
         }
     }
 }
@@ -307,7 +408,7 @@ impl NullaryFnOnce for DrawDense<'_> {
         const _: () = assert!(BLOCK == CHUNK, "a block is drawn as one chunk");
         let mut race = Race::START;
         let mut tokens = [0; CHUNK];
-        let mut noise = [0.0; CHUNK];
+        let mut sums = [0.0; CHUNK];
         for (index, (block, &largest)) in self.scores.chunks(BLOCK).zip(&self.blocks.largest).enumerate() {
             // Even the largest noise cannot lift this block into the first two.
             if self.scaling.logit(super::order::score(largest)) + self.noise.ceiling() < race.second {
@@ -317,10 +418,12 @@ impl NullaryFnOnce for DrawDense<'_> {
             for (i, token) in tokens.iter_mut().enumerate() {
                 *token = first + i as u32;
             }
-            self.noise.fill(&tokens, &mut noise);
-            for ((&score, &token), &noise) in block.iter().zip(&tokens).zip(&noise) {
-                race.enter(token, score, self.scaling.logit(score) + noise);
+            let (tokens, sums) = (&tokens[..block.len()], &mut sums[..block.len()]);
+            self.noise.fill(tokens, sums);
+            for (sum, &score) in sums.iter_mut().zip(block) {
+                *sum += self.scaling.logit(score);
             }
+            race.enter(tokens, block, sums);
         }
         race
     }
@@ -340,19 +443,23 @@ impl NullaryFnOnce for DrawSorted<'_> {
     fn call(self) -> Race {
         let mut race = Race::START;
         let mut tokens = [0; CHUNK];
-        let mut noise = [0.0; CHUNK];
+        let mut scores = [0.0; CHUNK];
+        let mut sums = [0.0; CHUNK];
         for chunk in self.entries.chunks(CHUNK) {
             let largest = chunk.first().map_or(f32::NEG_INFINITY, |entry| entry.score());
             if self.scaling.logit(largest) + self.noise.ceiling() < race.second {
                 break;
             }
-            for (token, entry) in tokens.iter_mut().zip(chunk) {
-                *token = entry.token();
+            for ((token, score), entry) in tokens.iter_mut().zip(&mut scores).zip(chunk) {
+                (*token, *score) = (entry.token(), entry.score());
             }
-            self.noise.fill(&tokens, &mut noise);
-            for (entry, &noise) in chunk.iter().zip(&noise) {
-                race.enter(entry.token(), entry.score(), self.scaling.logit(entry.score()) + noise);
+            let (tokens, scores) = (&tokens[..chunk.len()], &scores[..chunk.len()]);
+            let sums = &mut sums[..chunk.len()];
+            self.noise.fill(tokens, sums);
+            for (sum, &score) in sums.iter_mut().zip(scores) {
+                *sum += self.scaling.logit(score);
             }
+            race.enter(tokens, scores, sums);
         }
         race
     }

@@ -43,13 +43,13 @@ mod run;
 mod sort;
 mod stage;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub mod threefry;
 mod workspace;
 
 pub use compile::{ConfigIssue, Sampler};
-pub use config::{
-    Boundary, Compat, KEYS, Key, Kind, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties,
-};
+pub use config::{Boundary, Compat, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties};
 pub use decide::Distribution;
 pub use inherit::resolve;
 pub use row::{Candidate, Decision, Logits, Row, SampleError, Trace, TraceStep};

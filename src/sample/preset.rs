@@ -132,17 +132,20 @@ pub(crate) fn defaults() -> SamplerConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::config::KEYS;
+    use crate::policy::language::Presence;
+    use crate::sample::config::FIELDS;
 
     #[test]
     fn the_defaults_are_the_documented_ones() {
         let defaults = serde_json::to_value(defaults()).unwrap();
-        for key in KEYS {
-            let documented = key.default.split(';').next().unwrap_or("");
+        for key in FIELDS {
+            let Presence::Default(documented) = key.presence else {
+                assert!(defaults[key.key].is_null(), "{}", key.key);
+                continue;
+            };
+            let documented = documented.split(" (").next().unwrap_or("");
             match &defaults[key.key] {
-                serde_json::Value::Null => {
-                    assert!(key.default.is_empty() || key.default.starts_with("no "), "{}", key.key);
-                }
+                serde_json::Value::Null => assert!(documented.starts_with("(no limit"), "{}", key.key),
                 serde_json::Value::Array(_) => {}
                 serde_json::Value::Number(number) => {
                     assert_eq!(Some(documented.parse::<f64>().unwrap()), number.as_f64(), "{}", key.key);
@@ -156,7 +159,7 @@ mod tests {
     fn presets_fix_order_and_rules_but_no_values() {
         for &preset in Preset::ALL {
             let rules = preset.rules();
-            for key in KEYS.iter().filter(|key| rules.is_set(key.key)) {
+            for key in FIELDS.iter().filter(|key| rules.is_set(key.key)) {
                 let rule = matches!(
                     key.key,
                     "order"

@@ -6,7 +6,7 @@
 
 use super::compile::Sampler;
 use super::config::Compat;
-use super::dense::{Collect, Count, Mass, MassAndMoment, Race, Scaling, Spread, Weigh, weight_and_moment};
+use super::dense::{Collect, Count, Mass, MassAndMoment, MassSorted, Race, Scaling, Spread, Weigh, weight_and_moment};
 use super::dense::{DrawDense, DrawSorted};
 use super::math::{LANES, fold_lanes, ln};
 use super::order::{self, Entry, HIGHEST, LOWEST, MASKED, key};
@@ -163,11 +163,7 @@ impl<'a> Run<'a> {
         if self.whole {
             return self.work.arch.dispatch(Mass { scores: self.scores(), scaling });
         }
-        let mut lanes = [0.0; LANES];
-        for (i, entry) in self.work.entries.iter().enumerate() {
-            lanes[i % LANES] += scaling.weight(entry.score());
-        }
-        fold_lanes(lanes)
+        self.work.arch.dispatch(MassSorted { entries: &self.work.entries, scaling })
     }
 
     /// The sum of all weights, and the entropy in nats.

@@ -210,18 +210,22 @@ impl fmt::Display for Seen {
     }
 }
 
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind().word())?;
         let keep = |min_keep: u32| if min_keep > 1 { format!(", at least {min_keep}") } else { String::new() };
         match self {
             Stage::VocabLimit(limit) => write!(f, ": ids below {limit}"),
-            Stage::Allow(tokens) => write!(f, ": {} tokens", tokens.len()),
-            Stage::Deny(tokens) => write!(f, ": {} tokens", tokens.len()),
-            Stage::LogitBias(bias) => write!(f, ": {} tokens", bias.len()),
-            Stage::MinTokens { count, scope, eos } => {
-                let scope = if *scope == Scope::All { "prompt and output" } else { "output" };
-                write!(f, ": {} end tokens masked until {scope} hold {count}", eos.len())
+            Stage::Allow(tokens) => write!(f, ": {}", count(tokens.len(), "token")),
+            Stage::Deny(tokens) => write!(f, ": {}", count(tokens.len(), "token")),
+            Stage::LogitBias(bias) => write!(f, ": {}", count(bias.len(), "token")),
+            Stage::MinTokens { count: least, scope, eos } => {
+                let scope = if *scope == Scope::All { "the sequence" } else { "the output" };
+                write!(f, ": {} masked until {scope} holds {least}", count(eos.len(), "end token"))
             }
             Stage::NoRepeatNgram(n) => write!(f, ": no {n}-gram twice"),
             Stage::Repetition { penalty, seen }

@@ -36,26 +36,28 @@ impl Noise {
         }
     }
 
-    /// Noise of the given tokens.
+    /// Noise of the given tokens, no more than [`CHUNK`].
+    ///
+    /// Hashes first, logarithms second: one loop of both takes the compiler minutes and runs slower.
     #[inline(always)]
-    pub(crate) fn fill(self, tokens: &[u32; CHUNK], noise: &mut [f64; CHUNK]) {
+    pub(crate) fn fill(self, tokens: &[u32], noise: &mut [f64]) {
         match self {
             Noise::Double(key) => {
                 let (mut high, mut low) = ([0; CHUNK], [0; CHUNK]);
-                for i in 0..CHUNK {
-                    (high[i], low[i]) = key.hash((0, tokens[i]));
+                for ((high, low), &token) in high.iter_mut().zip(&mut low).zip(tokens) {
+                    (*high, *low) = key.hash((0, token));
                 }
-                for i in 0..CHUNK {
-                    noise[i] = gumbel_f64(uniform_f64(u64::from(high[i]) << 32 | u64::from(low[i])));
+                for ((noise, &high), &low) in noise.iter_mut().zip(&high).zip(&low) {
+                    *noise = gumbel_f64(uniform_f64(u64::from(high) << 32 | u64::from(low)));
                 }
             }
             Noise::Single { key, layout, size } => {
-                let mut bits = [0; CHUNK];
-                for i in 0..CHUNK {
-                    bits[i] = key.bits32(layout, u64::from(tokens[i]), size);
+                let mut words = [0; CHUNK];
+                for (word, &token) in words.iter_mut().zip(tokens) {
+                    *word = key.bits32(layout, u64::from(token), size);
                 }
-                for i in 0..CHUNK {
-                    noise[i] = f64::from(gumbel_f32(uniform_f32(bits[i])));
+                for (noise, &word) in noise.iter_mut().zip(&words) {
+                    *noise = f64::from(gumbel_f32(uniform_f32(word)));
                 }
             }
         }

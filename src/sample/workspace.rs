@@ -2,7 +2,7 @@
 
 use pulp::Arch;
 
-use super::dense::Blocks;
+use super::dense::{Blocks, Sample};
 use super::order::Entry;
 use super::row::Candidate;
 use super::stage::Seen;
@@ -22,7 +22,7 @@ pub struct Workspace {
     pub(crate) spare: Vec<Entry>,
     pub(crate) weights: Vec<f64>,
     pub(crate) keys: Vec<i32>,
-    pub(crate) sample: Vec<(f64, f64)>,
+    pub(crate) sample: Sample,
     pub(crate) marks: Marks,
     pub(crate) sequence: Vec<u32>,
     pub(crate) repeats: Vec<u32>,
@@ -40,7 +40,7 @@ impl Default for Workspace {
             spare: Vec::new(),
             weights: Vec::new(),
             keys: Vec::new(),
-            sample: Vec::new(),
+            sample: Sample::default(),
             marks: Marks::default(),
             sequence: Vec::new(),
             repeats: Vec::new(),
