@@ -65,7 +65,7 @@ pub(crate) fn parse(text: &str) -> Result<Regex, Vec<PatternError>> {
     };
     if errors.is_empty() && expr.weight() > MAX_WEIGHT {
         let message =
-            format!("the pattern has {} nodes with its repeats written out, more than {MAX_WEIGHT}", expr.weight());
+            format!("with its repeats written out the pattern has {} parts, more than {MAX_WEIGHT}", expr.weight());
         errors.push(error(&code::PATTERN_TOO_LARGE, 0..text.len(), message, "use `*` or `+` instead of large counts"));
     }
     if errors.is_empty() {
@@ -155,8 +155,8 @@ impl Reader {
         let misplaced = match assertion.kind {
             StartLine | StartText if edges.left => return Expr::Empty,
             EndLine if edges.right => return Expr::Empty,
-            StartLine | StartText => "the start of the name cannot come after something else",
-            EndLine => "the end of the name cannot come before something else",
+            StartLine | StartText => "`^` is the start of the path, and something stands before it",
+            EndLine => "`$` is the end of the path, and something stands behind it",
             WordBoundary => return Expr::WordEdge,
             _ => {
                 self.refuse(&assertion.span);

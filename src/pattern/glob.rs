@@ -189,6 +189,7 @@ impl Parser<'_> {
             _ => {}
         }
         let first = self.at;
+        let before = self.errors.len();
         let mut low: Option<(usize, char)> = None; // What a `-` after it would start from.
         let mut pending = false;
         while let Some(c) = self.peek() {
@@ -221,6 +222,8 @@ impl Parser<'_> {
             low = if pending { None } else { Some((here, c)) };
             pending = false;
         }
+        // What stands in a class that goes on to the end was not meant to be in it.
+        self.errors.truncate(before);
         self.error(start..start + 1, "`[` is not closed", r"close it with `]`, or write `\[` for the character");
         Kind::Class
     }

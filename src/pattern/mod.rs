@@ -213,8 +213,8 @@ fn lower_tokens(tokens: &[String], separators: &Separators) -> Result<Lowered, V
         };
         for (range, branch) in &regex.branches {
             if branch.needs(separators) {
-                let message = "this matches only text with a separator in it, and no token has one".to_owned();
-                let help = Some("cut it in two tokens at the separator".to_owned());
+                let message = "a token never holds a separator, and this matches nothing without one".to_owned();
+                let help = Some("cut it at the separator and write each part as a token of its own".to_owned());
                 errors.push(PatternError {
                     code: &code::SEPARATOR_IN_TOKEN,
                     part,

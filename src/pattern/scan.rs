@@ -346,7 +346,7 @@ impl Scanner<'_> {
             self.at += 1;
         } else if self.peek() == Some('+') {
             self.at += 1;
-            let message = "a possessive repeat in Python 3.11, a repeat of a repeat in Rust";
+            let message = "a `+` after a repeat is possessive in Python, and repeats the repeat in Rust";
             let help = "leave the last `+` out: matching is linear in any case";
             self.error(&code::POSSESSIVE, start..self.at, message, help);
         }
