@@ -56,10 +56,11 @@ impl Check {
         let mut sources = Sources::default();
         let mut all: Vec<Finding> = Vec::new();
         let mut coverage = Vec::new();
-        let mut rules = 0;
+        let mut rules = Some(0);
         for path in &self.policies {
             let (found, texts, count) = self.one(path, &mut coverage, ui)?;
-            rules += count;
+            // Rules of a policy that was refused are not counted, and it was not held against a checkpoint.
+            rules = rules.zip(count).map(|(rules, count)| rules + count);
             let offset = sources.append(&texts);
             all.extend(found.into_iter().map(|finding| finding.rebased(offset)));
         }
@@ -73,31 +74,33 @@ impl Check {
         for covered in &coverage {
             ui.narrate(&covered.to_string());
         }
-        let mut checked = vec![counted(self.policies.len(), "policy file"), counted(rules, "rule")];
-        if !self.against.is_empty() {
+        let mut checked = vec![counted(self.policies.len(), "policy file")];
+        checked.extend(rules.map(|rules| counted(rules, "rule")));
+        if rules.is_some() && !self.against.is_empty() {
             checked.push(counted(self.against.len(), "checkpoint"));
         }
         ui.narrate(&format!("checked {}: {counts}\n", checked.join(", ")));
         Ok(Outcome::of(&all))
     }
 
-    /// Checks one policy: its findings at their levels, the texts they point into, and how many rules it has.
+    /// Checks one policy: its findings at their levels, the texts they point into, and how many rules it has; `None` for
+    /// one that was refused.
     fn one(
         &self,
         path: &Path,
         coverage: &mut Vec<Coverage>,
         ui: &mut Ui,
-    ) -> Result<(Vec<Finding>, Sources, usize), Stop> {
+    ) -> Result<(Vec<Finding>, Sources, Option<usize>), Stop> {
         let policy = match self.options.load(path, ui) {
             Ok(policy) => policy,
             Err(error @ LoadError::Unreadable { .. }) if self.policies.len() == 1 => {
                 return Err(Stop::failed(error.to_string()));
             }
-            Err(LoadError::Unreadable { path, source }) => {
-                let finding = Finding::new(&code::FILE_NOT_READ, format!("cannot read `{path}`: {source}"));
-                return Ok((vec![finding], Sources::default(), 0));
+            Err(error @ LoadError::Unreadable { .. }) => {
+                let finding = Finding::new(&code::FILE_NOT_READ, error.to_string());
+                return Ok((vec![finding], Sources::default(), None));
             }
-            Err(LoadError::Rejected(Rejected { findings, sources })) => return Ok((findings, sources, 0)),
+            Err(LoadError::Rejected(Rejected { findings, sources })) => return Ok((findings, sources, None)),
         };
         let mut findings = policy.findings().to_vec();
         findings.extend(policy.analyse(&analysis::Options::default()));
@@ -111,7 +114,7 @@ impl Check {
         let looked_for = |code: &Code| with_checkpoint || !(code.id.starts_with("FF4") || code.id.starts_with("FF5"));
         let findings = levels::settle(&declared, findings, looked_for);
         let rules = policy.files().iter().map(|file| file.rules).sum();
-        Ok((findings, policy.sources().clone(), rules))
+        Ok((findings, policy.sources().clone(), Some(rules)))
     }
 
     /// What resolving over one checkpoint finds, besides what the policy alone does.

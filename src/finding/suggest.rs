@@ -72,8 +72,10 @@ pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) ->
 #[must_use]
 pub fn help_for<'a>(word: &str, known: impl IntoIterator<Item = &'a str> + Clone, whose: &str) -> Option<String> {
     let mut help = did_you_mean(word, known.clone()).unwrap_or_default();
-    let names = list(known);
-    if !names.is_empty() {
+    let near = nearest(word, known.clone());
+    let names = list(known.clone());
+    // A list of what was just suggested says nothing new.
+    if !names.is_empty() && !known.into_iter().all(|name| near.contains(&name)) {
         if !help.is_empty() {
             help.push(' ');
         }

@@ -79,7 +79,7 @@ pub(crate) static POLICY: Shape = Shape {
     title: "Policy",
     doc: "A flow-fabric policy.",
     fields: &[
-        field("language", Integer { min: 1, max: 1 }, Required, "Version of the policy language: 1."),
+        field("language", Integer { min: 1, max: 1 }, Required, "Version of the policy language."),
         field("policy", String("name"), Required, "Name of the policy; plans and snapshots quote it."),
         field(
             "extends",

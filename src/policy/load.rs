@@ -9,8 +9,8 @@ use petgraph::graph::{DiGraph, EdgeReference, NodeIndex};
 use petgraph::visit::EdgeRef;
 
 use super::check;
-use super::language;
-use super::node::{self, Node, Table, Value};
+use super::node::{Node, Table, Value};
+use super::syntax;
 use crate::finding::{Finding, code};
 use crate::source::{SourceId, Sources, Span, Spanned};
 
@@ -40,6 +40,8 @@ pub(crate) struct Merged {
     /// One per source, in the order of the merge.
     pub(crate) order: Vec<SourceId>,
     pub(crate) document: Table,
+    /// Whether every table of every file is in the document, so that a name that is not declared there is not declared.
+    pub(crate) complete: bool,
     pub(crate) findings: Vec<Finding>,
 }
 
@@ -49,8 +51,13 @@ pub(crate) struct Merged {
 /// The root file cannot be read.
 pub(crate) fn load(root: &Path, loader: &Loader<'_>) -> io::Result<Merged> {
     let text = read_capped(root, loader)?;
-    let mut files =
-        Files { sources: Sources::default(), findings: Vec::new(), graph: DiGraph::new(), by_path: BTreeMap::new() };
+    let mut files = Files {
+        sources: Sources::default(),
+        findings: Vec::new(),
+        graph: DiGraph::new(),
+        by_path: BTreeMap::new(),
+        complete: true,
+    };
     let base = directory(root);
     let first = files.add(root, &text);
     let mut at = 0;
@@ -61,9 +68,10 @@ pub(crate) fn load(root: &Path, loader: &Loader<'_>) -> io::Result<Merged> {
     files.report_cycles();
     let order = files.linearise(first);
     let document = merge(&files, &order);
-    let Files { sources, graph, findings, .. } = files;
+    let Files { sources, graph, mut findings, complete, .. } = files;
+    check::merged(&document, &sources, &mut findings);
     let order = order.iter().filter_map(|&file| graph.node_weight(file)).map(|file| file.source).collect();
-    Ok(Merged { sources, order, document, findings })
+    Ok(Merged { sources, order, document, complete, findings })
 }
 
 struct File {
@@ -78,18 +86,15 @@ struct Files {
     /// An edge is an `extends` entry and where it is written.
     graph: DiGraph<File, Span>,
     by_path: BTreeMap<PathBuf, NodeIndex>,
+    complete: bool,
 }
 
 impl Files {
     fn add(&mut self, path: &Path, text: &str) -> NodeIndex {
         let source = self.sources.add(&path.display().to_string(), text);
-        let before = self.findings.len();
-        let (table, span) = node::parse(&self.sources, source, &mut self.findings);
-        let syntax_holds = self.findings.len() == before;
-        // A half-read file would lack keys that are there, behind the syntax error.
-        if syntax_holds {
-            check::table(&table, &language::POLICY, span, &mut self.findings);
-        }
+        let syntax::Parsed { mut table, span, complete } = syntax::parse(&self.sources, source, &mut self.findings);
+        self.complete &= complete;
+        check::document(&mut table, span, &self.sources, &mut self.findings);
         let index = self.graph.add_node(File { source, path: path.to_owned(), table });
         self.by_path.insert(normal(path), index);
         index
@@ -99,18 +104,20 @@ impl Files {
     fn follow(&mut self, file: NodeIndex, base: &Path, loader: &Loader<'_>) {
         let Some(File { path, table, .. }) = self.graph.node_weight(file) else { return };
         let directory = directory(path);
-        let named: Vec<Spanned<String>> = table
-            .get("extends")
-            .and_then(Node::as_array)
-            .unwrap_or_default()
+        let extends = table.get("extends");
+        let items = extends.and_then(Node::as_array).unwrap_or_default();
+        let named: Vec<Spanned<String>> = items
             .iter()
             .filter_map(|node| node.as_str().map(|name| Spanned::new(name.value.to_owned(), name.span)))
             .collect();
+        // What cannot be read is not followed either.
+        self.complete &= named.len() == items.len() && extends.is_none_or(|node| node.as_array().is_some());
         for name in named {
             let path =
                 if directory.as_os_str().is_empty() { PathBuf::from(&name.value) } else { directory.join(&name.value) };
             let path = tidy(&path);
             if !loader.allow_outside && leaves(base, &path) {
+                self.complete = false;
                 self.findings.push(
                     Finding::new(&code::OUTSIDE_TREE, format!("`{}` leaves the directory of the policy", name.value))
                         .at(name.span, "")
@@ -123,6 +130,7 @@ impl Files {
                 continue;
             }
             if self.graph.node_count() >= MAX_FILES {
+                self.complete = false;
                 let message = format!("a policy of more than {MAX_FILES} files");
                 self.findings.push(Finding::new(&code::FILE_NOT_READ, message).at(name.span, ""));
                 return;
@@ -132,11 +140,15 @@ impl Files {
                     let added = self.add(&path, &text);
                     self.graph.add_edge(file, added, name.span);
                 }
-                Err(error) => self.findings.push(
-                    Finding::new(&code::FILE_NOT_READ, format!("cannot read `{}`: {error}", path.display()))
-                        .at(name.span, "extended here")
-                        .help("`extends` is relative to the file that says it"),
-                ),
+                Err(error) => {
+                    self.complete = false;
+                    let message = unreadable(&path.display().to_string(), &error);
+                    self.findings.push(
+                        Finding::new(&code::FILE_NOT_READ, message)
+                            .at(name.span, "")
+                            .help("paths in `extends` are relative to the file that says it"),
+                    );
+                }
             }
         }
     }
@@ -169,11 +181,17 @@ impl Files {
                 }
                 walk.push(next);
             }
+            self.complete = false;
             let names: Vec<String> = walk
                 .iter()
                 .filter_map(|&file| self.graph.node_weight(file))
                 .map(|file| format!("`{}`", self.sources.name(file.source)))
                 .collect();
+            if let [only] = spans[..] {
+                let message = format!("{} extends itself", names.first().map_or("a policy", String::as_str));
+                found.push(Finding::new(&code::EXTENDS_CYCLE, message).at(only, "").help("leave it out"));
+                continue;
+            }
             let mut finding =
                 Finding::new(&code::EXTENDS_CYCLE, format!("policies extend each other: {}", names.join(" -> ")));
             for (index, span) in spans.into_iter().enumerate() {
@@ -215,7 +233,8 @@ impl Files {
 
 /// Own rules before inherited ones, settings per key, named tables whole.
 fn merge(files: &Files, order: &[NodeIndex]) -> Table {
-    let mut merged = Table::default();
+    let torn = order.iter().filter_map(|&file| files.graph.node_weight(file)).any(|file| file.table.torn);
+    let mut merged = Table { torn, ..Table::default() };
     for (position, file) in order.iter().filter_map(|&file| files.graph.node_weight(file)).enumerate() {
         for (key, node) in &file.table.entries {
             if position > 0 && OWN.contains(&key.value.as_str()) {
@@ -233,6 +252,7 @@ fn merge(files: &Files, order: &[NodeIndex]) -> Table {
                 }
                 // Settings merge per key and named members are replaced whole: one level deep, both times.
                 (Value::Table(own), Value::Table(inherited)) => {
+                    own.torn |= inherited.torn;
                     for (name, member) in &inherited.entries {
                         if own.get(&name.value).is_none() {
                             own.entries.push((name.clone(), member.clone()));
@@ -249,9 +269,19 @@ fn merge(files: &Files, order: &[NodeIndex]) -> Table {
 fn read_capped(path: &Path, loader: &Loader<'_>) -> io::Result<String> {
     let text = (loader.read)(path)?;
     if text.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("larger than {} MiB", MAX_FILE >> 20)));
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {} MiB", MAX_FILE >> 20)));
     }
     Ok(text)
+}
+
+/// Why a file cannot be read, in words.
+pub(super) fn unreadable(path: &str, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("`{path}` does not exist"),
+        io::ErrorKind::IsADirectory => format!("`{path}` is a directory, not a policy"),
+        io::ErrorKind::InvalidData => format!("`{path}` is not UTF-8 text"),
+        _ => format!("cannot read `{path}`: {error}"),
+    }
 }
 
 fn directory(path: &Path) -> PathBuf {

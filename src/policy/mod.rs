@@ -1,6 +1,6 @@
 //! Policies: TOML text to a typed, validated, merged document.
 //!
-//! The phases: text -> tree with spans ([`node`]) -> checked against the language as data ([`language`], [`check`]) ->
+//! The phases: text -> tree with spans ([`syntax`], [`node`]) -> checked against the language as data ([`language`], [`check`]) ->
 //! merged over `extends` ([`load`]) -> typed ([`read`], [`model`]). Each reports all that it finds.
 
 mod analyse;
@@ -12,6 +12,7 @@ mod model;
 mod node;
 mod read;
 pub(crate) mod schema;
+mod syntax;
 #[cfg(test)]
 mod tests;
 pub(crate) mod written;
@@ -112,7 +113,7 @@ impl fmt::Debug for LoadOptions<'_> {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The root file cannot be read.
-    #[error("cannot read `{path}`: {source}")]
+    #[error("{}", load::unreadable(path, source))]
     Unreadable {
         /// The file.
         path: String,
@@ -165,27 +166,17 @@ impl Policy {
     }
 
     fn from_merged(merged: load::Merged) -> Result<Self, Rejected> {
-        let load::Merged { sources, order, document, mut findings } = merged;
-        // A half-read document would give findings about things that are there, behind what could not be read.
-        let unread = [
-            &finding::code::SYNTAX,
-            &finding::code::FILE_NOT_READ,
-            &finding::code::OUTSIDE_TREE,
-            &finding::code::EXTENDS_CYCLE,
-        ];
-        if !findings.iter().any(|finding| unread.contains(&finding.code)) {
-            let body = read::read(&document, &sources, &mut findings);
-            finding::sort(&mut findings);
-            if finding::worst(&findings) != Some(Severity::Error) {
-                let files = order
-                    .iter()
-                    .map(|&source| PolicyFile { name: sources.name(source).to_owned(), rules: body.rules_of(source) })
-                    .collect();
-                return Ok(Self { body, sources, files, findings });
-            }
-        }
+        let load::Merged { sources, order, document, complete, mut findings } = merged;
+        let body = read::read(&document, &sources, complete, &mut findings);
         finding::sort(&mut findings);
-        Err(Rejected { findings, sources })
+        if finding::worst(&findings) == Some(Severity::Error) {
+            return Err(Rejected { findings, sources });
+        }
+        let files = order
+            .iter()
+            .map(|&source| PolicyFile { name: sources.name(source).to_owned(), rules: body.rules_of(source) })
+            .collect();
+        Ok(Self { body, sources, files, findings })
     }
 
     /// The texts that spans point into.

@@ -153,6 +153,7 @@ fn full_type(kind: &Kind) -> String {
         Kind::Words(words) if words.len() > 4 => "a word, below".to_owned(),
         Kind::Integer { min, max } if *max == i64::MAX => format!("an integer from {min}"),
         Kind::Integer { min, max } => format!("an integer, {min} to {max}"),
+        Kind::String(what) => format!("a string ({what})"),
         other => type_name(other),
     }
 }

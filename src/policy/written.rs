@@ -64,7 +64,8 @@ fn inline(node: &Node) -> String {
         Value::Integer(number) => number.to_string(),
         Value::Float(number) => format!("{number:?}"),
         Value::Boolean(flag) => flag.to_string(),
-        Value::Datetime => "a date or time".to_owned(),
+        // A policy with either is refused.
+        Value::Datetime | Value::Unread => "?".to_owned(),
         Value::Array(items) => format!("[{}]", items.iter().map(inline).collect::<Vec<_>>().join(", ")),
         Value::Table(table) if table.entries.is_empty() => "{}".to_owned(),
         Value::Table(table) => {
@@ -110,14 +111,13 @@ fn string(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::node;
     use crate::source::Sources;
 
     fn document(text: &str) -> Table {
         let mut sources = Sources::default();
         let id = sources.add("x.toml", text);
         let mut findings = Vec::new();
-        let (table, _) = node::parse(&sources, id, &mut findings);
+        let table = crate::policy::syntax::parse(&sources, id, &mut findings).table;
         assert!(findings.is_empty(), "{findings:?}");
         table
     }

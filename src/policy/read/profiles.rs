@@ -7,7 +7,7 @@ use super::{Named, Reader};
 use crate::finding::{Finding, code};
 use crate::mesh::PartitionSpec;
 use crate::policy::language;
-use crate::policy::model::{Expect, MoeProfile, PolicyBody, Read, SamplerProfile, Slot, Stage, Verify};
+use crate::policy::model::{Expect, MoeProfile, Read, SamplerProfile, Slot, Stage, Verify};
 use crate::source::Spanned;
 
 pub(super) fn samplers(view: &View<'_>) -> Named<SamplerProfile> {
@@ -36,7 +36,8 @@ pub(super) fn moes(reader: &mut Reader<'_>, view: &View<'_>) -> Named<MoeProfile
             reader.push(
                 Finding::new(&code::BAD_VALUE, format!("`top_k` is {top_k}, but there are {experts} experts"))
                     .at(top_k.span, "")
-                    .at(experts.span, ""),
+                    .at(experts.span, "")
+                    .help("a token goes to each expert once at most"),
             );
         }
         moes.insert(name.value.clone(), MoeProfile { preset, experts: experts.value, top_k: top_k.value });
@@ -44,21 +45,17 @@ pub(super) fn moes(reader: &mut Reader<'_>, view: &View<'_>) -> Named<MoeProfile
     moes
 }
 
-pub(super) fn slots(
-    reader: &mut Reader<'_>,
-    view: &View<'_>,
-    samplers: &Named<SamplerProfile>,
-    moes: &Named<MoeProfile>,
-) -> Named<Slot> {
+pub(super) fn slots(reader: &mut Reader<'_>, view: &View<'_>) -> Named<Slot> {
+    let (samplers, moes) = (view.names("sampler"), view.names("moe"));
     let mut slots = IndexMap::new();
     for (name, view) in members(view, "slot", &language::SLOT) {
         let sampler = view.string("sampler");
         if let Some(sampler) = &sampler {
-            reader.known(&code::UNKNOWN_SAMPLER, "sampler", sampler, samplers.keys().map(String::as_str));
+            reader.known(&code::UNKNOWN_SAMPLER, "sampler", sampler, samplers.as_deref());
         }
         let moe = view.string("moe");
         if let Some(moe) = &moe {
-            reader.known(&code::UNKNOWN_MOE, "moe profile", moe, moes.keys().map(String::as_str));
+            reader.known(&code::UNKNOWN_MOE, "moe profile", moe, moes.as_deref());
         }
         let tensors = reader.patterns(view.items("tensors"));
         slots.insert(name.value.clone(), Slot { tensors, sampler, moe });
@@ -76,7 +73,13 @@ fn members<'a>(
         .filter_map(move |(name, node)| node.as_table().map(|table| (name, View::new(shape, table, name.span))))
 }
 
-pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBody) -> Vec<Expect> {
+pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Expect> {
+    let schemes = view.names("scheme").map(|names| names.into_iter().chain(["keep"]).collect::<Vec<_>>());
+    let tables = [
+        ("partition", "partition rule", view.names("FLOW_FABRIC_PARTITION_RULES")),
+        ("quantization", "quantization rule", view.names("QUANTIZATION_RULES")),
+        ("loader", "loader rule", view.names("LOADER_RULES")),
+    ];
     let mut expects = Vec::new();
     for view in view.tables("expect", &language::EXPECT) {
         let Some(path) = view.string("path") else { continue };
@@ -86,37 +89,15 @@ pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBod
             Some(Spanned::new(PartitionSpec { entries }, node.span))
         });
         let scheme = view.string("scheme");
-        if let Some(name) = scheme.as_ref().filter(|name| name.value != "keep") {
-            reader.known(&code::UNKNOWN_SCHEME, "scheme", name, body.schemes.keys().map(|name| &**name));
+        if let (Some(name), Some(schemes)) = (&scheme, schemes.as_deref().filter(|_| reader.complete)) {
+            reader.declared(&code::UNKNOWN_SCHEME, "scheme", name, schemes, "a weight has");
         }
         let rules = view.table("rule", &language::EXPECT_RULE);
-        let named = |key: &str| rules.as_ref().and_then(|view| view.string(key));
-        let (partition_rule, quantization_rule, loader_rule) =
-            (named("partition"), named("quantization"), named("loader"));
-        if let Some(name) = &partition_rule {
-            reader.known(
-                &code::UNKNOWN_RULE,
-                "partition rule",
-                name,
-                body.partition_rules.iter().map(|rule| &*rule.name.value),
-            );
-        }
-        if let Some(name) = &quantization_rule {
-            reader.known(
-                &code::UNKNOWN_RULE,
-                "quantization rule",
-                name,
-                body.quantization_rules.iter().map(|rule| &*rule.name.value),
-            );
-        }
-        if let Some(name) = &loader_rule {
-            reader.known(
-                &code::UNKNOWN_RULE,
-                "loader rule",
-                name,
-                body.loader_rules.iter().map(|rule| &*rule.name.value),
-            );
-        }
+        let [partition_rule, quantization_rule, loader_rule] = tables.each_ref().map(|(key, what, names)| {
+            let name = rules.as_ref()?.string(key)?;
+            reader.known(&code::UNKNOWN_RULE, what, &name, names.as_deref());
+            Some(name)
+        });
         let expect = Expect {
             path,
             spec,
@@ -128,13 +109,7 @@ pub(super) fn expects(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBod
             quantization_rule,
             loader_rule,
         };
-        let says_nothing = expect.spec.is_none()
-            && expect.scheme.is_none()
-            && expect.read.is_none()
-            && expect.stage.is_none()
-            && expect.verify.is_none()
-            && rules.is_none();
-        if says_nothing {
+        if !view.has_any(&["spec", "scheme", "read", "stage", "verify", "rule"]) {
             reader.push(
                 Finding::new(&code::BAD_VALUE, "an `expect` that expects nothing")
                     .at(expect.path.span, "")

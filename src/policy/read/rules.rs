@@ -2,49 +2,43 @@
 
 use std::sync::Arc;
 
-use indexmap::IndexMap;
-
+use super::Reader;
 use super::view::View;
-use super::{Reader, Shared};
 use crate::Dtype;
 use crate::finding::{Finding, code};
-use crate::inventory::StoredFormat;
 use crate::policy::language::{self, Shape};
 use crate::policy::model::{
-    DeclaredScheme, LayerCount, Loading, Place, Quantizing, Read, Rule, Sharding, SpecDimension, Stage, Verify, When,
-    WhenLayer,
+    LayerCount, Loading, Place, Quantizing, Read, Rule, Sharding, SpecDimension, Stage, Verify, When, WhenLayer,
 };
 use crate::policy::node::{Node, Value};
-use crate::source::{Span, Spanned};
+use crate::source::Spanned;
 
 pub(super) fn partition(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule<Sharding>> {
     table(reader, view, "FLOW_FABRIC_PARTITION_RULES", &language::PARTITION_RULE, |reader, view| {
-        let node = view.node("spec")?;
-        let spec = node.as_array()?.iter().map(|entry| dimension(reader, entry)).collect::<Vec<_>>();
-        let spec = spec.into_iter().collect::<Option<Vec<_>>>()?;
-        let place = view.table("place", &language::PLACE).map(|view| place(reader, &view));
-        repeated_axes(reader, &spec, place.as_ref().and_then(Option::as_ref).map(|place| &place.axis));
+        let node = view.node("spec");
+        let place = view.table("place", &language::PLACE);
+        repeated_axes(reader, node, place.as_ref());
+        let entries = node.and_then(Node::as_array).unwrap_or_default();
+        let spec = entries.iter().map(|entry| dimension(reader, entry)).collect::<Vec<_>>();
         let place = match place {
-            Some(None) => return None,
-            Some(Some(place)) => Some(Spanned::new(place, view.node("place").map_or(view.span, |node| node.span))),
+            Some(view) => Some(Spanned::new(self::place(reader, &view)?, view.span)),
             None => None,
         };
-        Some(Sharding { spec, span: node.span, place })
+        Some(Sharding { spec: spec.into_iter().collect::<Option<Vec<_>>>()?, span: node?.span, place })
     })
 }
 
-pub(super) fn quantization(
-    reader: &mut Reader<'_>,
-    view: &View<'_>,
-    schemes: &IndexMap<Shared, DeclaredScheme>,
-) -> Vec<Rule<Quantizing>> {
+pub(super) fn quantization(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule<Quantizing>> {
+    let schemes = view.names("scheme").map(|names| names.into_iter().chain(["keep"]).collect::<Vec<_>>());
     table(reader, view, "QUANTIZATION_RULES", &language::QUANTIZATION_RULE, |reader, view| {
         let name = view.string("scheme")?;
         let scheme = if name.value == "keep" {
             None
         } else {
-            let known = schemes.keys().map(|name| &**name).chain(["keep"]);
-            if !reader.known(&code::UNKNOWN_SCHEME, "scheme", &name, known) {
+            let known = schemes.as_deref().filter(|_| reader.complete);
+            if let Some(known) = known
+                && !reader.declared(&code::UNKNOWN_SCHEME, "scheme", &name, known, "a rule takes")
+            {
                 return None;
             }
             Some(Arc::from(name.value.as_str()))
@@ -85,8 +79,16 @@ fn table<D>(
         let Some(name) = name.clone() else { continue };
         if name.value.is_empty() || name.value.chars().any(char::is_control) {
             reader.push(
-                Finding::new(&code::BAD_VALUE, "a rule's name cannot be empty or hold control characters")
-                    .at(name.span, ""),
+                Finding::new(
+                    &code::BAD_VALUE,
+                    if name.value.is_empty() {
+                        "a rule's name is empty"
+                    } else {
+                        "a rule's name holds a control character"
+                    },
+                )
+                .at(name.span, "")
+                .help("plans, snapshots and `explain` quote it"),
             );
         }
         let overrides = view.boolean("override").unwrap_or(false);
@@ -97,13 +99,28 @@ fn table<D>(
             .any(|other| other.value == name.value && other.span.source != name.span.source);
         if overrides {
             if later_inherited {
-                overriding.push((name, rule));
-            } else {
-                reader.push(
-                    Finding::new(&code::OVERRIDES_NOTHING, format!("rule `{name}` overrides nothing"))
-                        .at(view.key_span("override"), "")
-                        .help("no policy that this one extends has a rule of that name in this table; drop `override`"),
-                );
+                match overriding.iter().find(|(other, _)| other.value == name.value) {
+                    Some((first, _)) => reader.push(
+                        Finding::new(&code::DUPLICATE_RULE, format!("two rules of `{key}` override `{name}`"))
+                            .at(name.span, "again here")
+                            .at(first.span, "first here")
+                            .help("one rule takes the place of the inherited one; give the other a name of its own"),
+                    ),
+                    None => overriding.push((name, rule)),
+                }
+            } else if reader.complete {
+                let inherited: Vec<&str> = names
+                    .iter()
+                    .flatten()
+                    .filter(|other| other.span.source != name.span.source)
+                    .map(|other| other.value.as_str())
+                    .collect();
+                let finding = Finding::new(&code::OVERRIDES_NOTHING, format!("rule `{name}` overrides nothing"))
+                    .at(name.span, "");
+                let guess = crate::finding::suggest::did_you_mean(&name.value, inherited);
+                reader.push(finding.help(guess.unwrap_or_else(|| {
+                    "no policy that this one extends has a rule of that name in this table; drop `override`".to_owned()
+                })));
             }
             continue;
         }
@@ -113,7 +130,7 @@ fn table<D>(
         }
         if let Some((first, _)) = rules.iter().find(|(other, _)| other.value == name.value) {
             let inherited = first.span.source != name.span.source;
-            let finding = Finding::new(&code::DUPLICATE_RULE, format!("two rules of {key} are named `{name}`"));
+            let finding = Finding::new(&code::DUPLICATE_RULE, format!("two rules of `{key}` are named `{name}`"));
             reader.push(if inherited {
                 finding
                     .at(first.span, "this one")
@@ -138,7 +155,7 @@ fn rule<D>(
     name: Option<&Spanned<String>>,
     decide: &mut impl FnMut(&mut Reader<'_>, &View<'_>) -> Option<D>,
 ) -> Option<Rule<D>> {
-    let pattern = reader.one_form(view);
+    let pattern = reader.one_form(view, name.map(|name| name.value.as_str()));
     let except = reader.patterns(view.items("except"));
     let when =
         view.table("when", &language::WHEN).map(|inner| Spanned::new(when(reader, &inner), view.key_span("when")));
@@ -169,21 +186,29 @@ fn dimension(reader: &mut Reader<'_>, node: &Node) -> Option<SpecDimension> {
     Some(SpecDimension { entry, axis_spans, span: node.span, unit, fewer_replicate })
 }
 
-/// An axis splits one dimension of a weight, or distributes whole weights: never twice.
-fn repeated_axes(reader: &mut Reader<'_>, spec: &[SpecDimension], place: Option<&Spanned<String>>) {
-    let mut seen: Vec<(String, Span)> = Vec::new();
-    let uses = spec
-        .iter()
-        .flat_map(|dimension| dimension.entry.axes().iter().cloned().zip(dimension.axis_spans.iter().copied()));
-    for (axis, span) in uses.chain(place.map(|axis| (axis.value.clone(), axis.span))) {
-        match seen.iter().find(|(other, _)| *other == axis) {
-            Some((_, first)) => reader.push(
+/// An axis splits one dimension of a weight, or distributes whole weights: never twice, whether or not the mesh has it.
+fn repeated_axes(reader: &mut Reader<'_>, spec: Option<&Node>, place: Option<&View<'_>>) {
+    fn axes<'a>(node: &'a Node, found: &mut Vec<Spanned<&'a str>>) {
+        match &node.value {
+            Value::String(axis) if axis == "-" => {}
+            Value::String(axis) => found.push(Spanned::new(axis, node.span)),
+            Value::Array(items) => items.iter().for_each(|item| axes(item, found)),
+            Value::Table(table) => table.get("axis").into_iter().for_each(|axis| axes(axis, found)),
+            _ => {}
+        }
+    }
+    let mut uses = Vec::new();
+    spec.into_iter().for_each(|spec| axes(spec, &mut uses));
+    place.and_then(|place| place.node("axis")).into_iter().for_each(|axis| axes(axis, &mut uses));
+    for (index, axis) in uses.iter().enumerate() {
+        // A third use is said against the first one, too.
+        if let Some(first) = uses.iter().take(index).find(|other| other.value == axis.value) {
+            reader.push(
                 Finding::new(&code::REPEATED_AXIS, format!("axis `{axis}` is used twice in one spec"))
-                    .at(span, "again here")
-                    .at(*first, "first here")
+                    .at(axis.span, "again here")
+                    .at(first.span, "first here")
                     .help("a device has one coordinate on an axis, so it can cut one dimension only"),
-            ),
-            None => seen.push((axis, span)),
+            );
         }
     }
 }
@@ -192,7 +217,7 @@ fn place(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Place> {
     let axis = view.string("axis");
     let known = axis.as_ref().is_none_or(|axis| reader.axis(axis));
     let index = view.string("index");
-    let regex = index.as_ref().and_then(|text| reader.regex(text, false));
+    let regex = index.as_ref().and_then(|text| reader.regex(text, false, "narrow the rule's pattern instead"));
     if let (Some(regex), Some(text)) = (&regex, &index)
         && regex.captures_len() != 2
     {
@@ -211,15 +236,11 @@ fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
     let dtype =
         view.string_or_strings("dtype").map(|names| names.iter().filter_map(|name| dtype(reader, name)).collect());
     let format = view.string_or_strings("format").map(|names| {
-        for name in &names {
-            let known = StoredFormat::NAMES.iter().copied();
-            let declared: Vec<String> = reader.layouts.clone();
-            reader.known(
-                &code::UNKNOWN_FORMAT,
-                "stored format",
-                name,
-                known.chain(declared.iter().map(String::as_str)),
-            );
+        if let Some(known) = reader.formats.clone().filter(|_| reader.complete) {
+            let known: Vec<&str> = known.iter().map(String::as_str).collect();
+            for name in &names {
+                reader.declared(&code::UNKNOWN_FORMAT, "stored format", name, &known, "formats are");
+            }
         }
         names.into_iter().map(|name| name.value).collect()
     });
@@ -233,7 +254,8 @@ fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
         divisible_by: view.sizes("divisible_by"),
         layer: view.table("layer", &language::LAYER).map(|view| layer(reader, &view)),
     };
-    if when == When::default() {
+    let conditions: Vec<&str> = language::WHEN.fields.iter().map(|field| field.key).collect();
+    if !view.has_any(&conditions) {
         reader.push(
             Finding::new(&code::BAD_VALUE, "`when` without a condition")
                 .at(view.span, "")
@@ -246,7 +268,8 @@ fn when(reader: &mut Reader<'_>, view: &View<'_>) -> When {
         reader.push(
             Finding::new(&code::BAD_VALUE, format!("no weight has at least {min} and at most {max} elements"))
                 .at(view.key_span("min_elements"), "")
-                .at(view.key_span("max_elements"), ""),
+                .at(view.key_span("max_elements"), "")
+                .help("swap the two"),
         );
     }
     when
@@ -285,7 +308,7 @@ fn layer(reader: &mut Reader<'_>, view: &View<'_>) -> WhenLayer {
             of.value
         }),
     };
-    if layer.first.is_none() && layer.last.is_none() && layer.every.is_none() && layer.among.is_none() {
+    if !view.has_any(&["first", "last", "every", "in"]) {
         reader.push(
             Finding::new(&code::BAD_VALUE, "`layer` without a position")
                 .at(view.span, "")

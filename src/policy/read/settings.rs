@@ -24,25 +24,43 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
     let axes = view.strings("axes")?;
     let shape = view.counts("shape")?;
     let span = view.key_span("axes");
-    if axes.len() != shape.len() {
+    let (all_axes, all_sizes) = (view.items("axes").len(), view.items("shape").len());
+    if all_axes != all_sizes {
+        let counted = |count, what: &str| crate::units::counted(count, what);
+        let node_span = |key: &str| view.node(key).map_or(view.span, |node| node.span);
         reader.push(
-            Finding::new(&code::BAD_MESH, format!("{} axes and {} sizes", axes.len(), shape.len()))
-                .at(span, "")
-                .at(view.key_span("shape"), "")
-                .help("`shape` has one size per axis, in the same order"),
+            Finding::new(
+                &code::BAD_MESH,
+                format!(
+                    "{} but {}",
+                    if all_axes == 1 { "1 axis".to_owned() } else { format!("{all_axes} axes") },
+                    counted(all_sizes, "size")
+                ),
+            )
+            .at(node_span("axes"), "")
+            .at(node_span("shape"), "")
+            .help("`shape` has one size per axis, in the same order"),
         );
         return None;
     }
+    let mut usable = axes.len() == all_axes && shape.len() == all_sizes;
     for axis in &axes {
-        let usable =
+        let named =
             !axis.value.is_empty() && axis.value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-        if !usable || axis.value == "-" {
+        if !named || axis.value == "-" {
+            usable = false;
             reader.push(
-                Finding::new(&code::BAD_MESH, format!("`{axis}` cannot name an axis"))
-                    .at(axis.span, "")
-                    .help("axis names are letters, digits, `_` and `-`; `-` alone means not split"),
+                Finding::new(
+                    &code::BAD_MESH,
+                    if axis.value.is_empty() {
+                        "an axis without a name".to_owned()
+                    } else {
+                        format!("`{axis}` cannot name an axis")
+                    },
+                )
+                .at(axis.span, "")
+                .help("axis names are letters, digits, `_` and `-`; `-` alone means not split"),
             );
-            return None;
         }
     }
     let size_spans: Vec<Span> = view.items("shape").iter().map(|node| node.span).collect();
@@ -57,19 +75,24 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
             None
         }
     });
-    match Mesh::new(axes.iter().map(|axis| axis.value.clone()).zip(shape)) {
+    if !usable {
+        return None;
+    }
+    match Mesh::new(axes.iter().map(|axis| axis.value.clone()).zip(shape.iter().copied())) {
         Ok(mesh) => Some(DeclaredMesh { mesh, size_spans, device_memory, span }),
         Err(error) => {
-            let finding = Finding::new(&code::BAD_MESH, error.to_string());
+            let sizes = view.node("shape").map_or(view.span, |node| node.span);
             reader.push(match error {
                 MeshError::Repeated(name) => {
-                    let mut finding = finding;
+                    let mut finding = Finding::new(&code::BAD_MESH, format!("axis `{name}` is named twice"));
                     for axis in axes.iter().filter(|axis| axis.value == name) {
                         finding = finding.at(axis.span, "");
                     }
                     finding.help("each axis needs a name of its own")
                 }
-                _ => finding.at(view.key_span("shape"), ""),
+                other => Finding::new(&code::BAD_MESH, other.to_string())
+                    .at(sizes, "")
+                    .help("sizes are devices along each axis; all of them multiplied is the number of devices"),
             });
             None
         }
@@ -148,8 +171,8 @@ fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Granularity> 
                 other => {
                     reader.push(
                         Finding::new(&code::BAD_VALUE, format!("a block has two sides, not {}", other.len()))
-                            .at(view.key_span("block"), "")
-                            .help("such as `[128, 128]`"),
+                            .at(view.node("block").map_or(view.span, |node| node.span), "")
+                            .help("write rows and columns, such as `[128, 128]`"),
                     );
                     None
                 }
@@ -157,9 +180,12 @@ fn granularity(reader: &mut Reader<'_>, view: &View<'_>) -> Option<Granularity> 
             let shard_group = view
                 .string("shard_group")
                 .and_then(|axis| reader.axis(&axis).then_some(Granularity::ShardGroup(axis.value)));
-            if table.entries.len() != 1 {
+            let given = ["group", "block", "shard_group"].iter().filter(|key| table.get(key).is_some()).count();
+            if given > 1 || (given == 0 && !table.torn) {
+                let message =
+                    if given == 0 { "a granularity without a size" } else { "a granularity of several kinds" };
                 reader.push(
-                    Finding::new(&code::BAD_VALUE, format!("a granularity with {} keys", table.entries.len()))
+                    Finding::new(&code::BAD_VALUE, message)
                         .at(node.span, "")
                         .help("give exactly one of `group`, `block`, `shard_group`"),
                 );
@@ -195,7 +221,7 @@ pub(super) fn quantization(view: &View<'_>) -> QuantizationSettings {
 }
 
 /// A rule that quantizes needs a layout, said once, at the first such rule; and a layout that holds its scheme.
-pub(super) fn layout(reader: &mut Reader<'_>, body: &PolicyBody) {
+pub(super) fn layout(reader: &mut Reader<'_>, view: &View<'_>, body: &PolicyBody) {
     if let Some(layout) = &body.quantization.layout {
         for (name, declared) in &body.schemes {
             let used = body.quantization_rules.iter().any(|rule| rule.decision.scheme.value.as_ref() == Some(name));
@@ -208,6 +234,13 @@ pub(super) fn layout(reader: &mut Reader<'_>, body: &PolicyBody) {
                 None => finding,
             });
         }
+        return;
+    }
+    // One that cannot be read is there all the same.
+    let settings = view.node("quantization");
+    let unread =
+        settings.is_some_and(|node| node.as_table().is_none_or(|table| table.torn || table.get("layout").is_some()));
+    if unread || !reader.complete {
         return;
     }
     let quantizing = body.quantization_rules.iter().find(|rule| rule.decision.scheme.value.is_some());
@@ -225,7 +258,8 @@ pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings
     let mut rename = Vec::new();
     for view in view.tables("rename", &language::RENAME) {
         let (Some(from), Some(to)) = (view.string("regex"), view.string("to")) else { continue };
-        let Some(regex) = reader.regex(&from, true) else { continue };
+        let instead = "the first rename that matches applies: put one before it that keeps these names, `to = '$0'`";
+        let Some(regex) = reader.regex(&from, true, instead) else { continue };
         if template(reader, &regex.value, &to) {
             rename.push(Rename { regex, to });
         }
@@ -264,19 +298,34 @@ fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>)
         if !exists {
             good = false;
             let span = crate::policy::node::locate(reader.sources, to.span, start..start + 1 + length);
-            let message = if name.is_empty() {
-                "`$` without a group".to_owned()
-            } else {
-                format!("the regex has no group `{name}`")
-            };
-            reader.push(Finding::new(&code::BAD_VALUE, message).at(span, "").help(
-                "`$1` or `${name}` is a group; put a name that text follows in braces, `${1}x`; `$$` is a dollar",
-            ));
+            let (message, help) = no_group(name, regex);
+            reader.push(Finding::new(&code::BAD_VALUE, message).at(span, "").help(help));
         }
         offset = start + 1 + length;
         rest = to.value.get(offset..).unwrap_or("");
     }
     good
+}
+
+/// What to say about a group that a template names and the regex does not have.
+fn no_group(name: &str, regex: &regex::Regex) -> (String, String) {
+    if name.is_empty() {
+        return ("`$` without a group".to_owned(), "write `$1` or `${name}` for a group, `$$` for a dollar".to_owned());
+    }
+    let message = format!("the regex has no group `{name}`");
+    // `$1_x` is read as a group named `1_x`.
+    let names = regex.capture_names().flatten().map(str::to_owned);
+    let groups: Vec<String> = (1..regex.captures_len()).map(|number| number.to_string()).chain(names).collect();
+    let meant = groups.iter().filter(|group| name.starts_with(group.as_str())).max_by_key(|group| group.len());
+    let help = match (meant, groups.len()) {
+        (Some(meant), _) => format!("a name goes on as far as letters, digits and `_` do: write `${{{meant}}}`"),
+        (None, 0) => "the regex has no groups; put what is to be kept in parentheses".to_owned(),
+        (None, _) => {
+            let groups: Vec<String> = groups.iter().map(|group| format!("${group}")).collect();
+            format!("its groups are {}", crate::finding::suggest::list(groups.iter().map(String::as_str)))
+        }
+    };
+    (message, help)
 }
 
 /// Levels as written; [`crate::finding::levels::Levels`] says what is wrong with them, together with the command line's.
@@ -323,10 +372,14 @@ pub(super) fn stored(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Strin
         let path = view.string("path");
         templates.extend(weight.iter().chain(&path).cloned());
         for template in templates.iter().filter(|template| !DeclaredLayout::is_template(&template.value)) {
+            let message = match template.value.matches("{path}").count() {
+                0 => format!("`{template}` has no `{{path}}` in it"),
+                _ => format!("`{template}` has `{{path}}` in it more than once"),
+            };
             reader.push(
-                Finding::new(&code::BAD_VALUE, format!("`{template}` does not name a path"))
+                Finding::new(&code::BAD_VALUE, message)
                     .at(template.span, "")
-                    .help("`{path}` stands exactly once in each name, such as `{path}.qweight`"),
+                    .help("`{path}` stands once in each name, for what the names of a weight share: `{path}.qweight`"),
             );
         }
         let packed = view.table("packed", &language::PACKED).and_then(|view| {
@@ -369,7 +422,7 @@ pub(super) fn ties(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Vec<Spanned<
         if paths.len() < 2 {
             reader.push(
                 Finding::new(&code::BAD_VALUE, "a tie of fewer than two paths")
-                    .at(view.key_span("paths"), "")
+                    .at(view.node("paths").map_or(view.span, |node| node.span), "")
                     .help("name the weight and its aliases"),
             );
         }
@@ -379,7 +432,8 @@ pub(super) fn ties(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Vec<Spanned<
                 reader.push(
                     Finding::new(&code::BAD_VALUE, format!("`{path}` is tied twice"))
                         .at(path.span, "again here")
-                        .at(other.span, "first here"),
+                        .at(other.span, "first here")
+                        .help("list all names of one weight in one `paths`"),
                 );
             }
         }

@@ -122,6 +122,25 @@ impl<'a> View<'a> {
         self.node(key).and_then(Node::as_table).map_or(&[], |table| &table.entries)
     }
 
+    /// The names that a table of names, or a list of named tables, declares; `None` when some of them could not be read.
+    pub(super) fn names(&self, key: &str) -> Option<Vec<&'a str>> {
+        let Some(node) = self.node(key) else { return (!self.table.torn).then(Vec::new) };
+        match &node.value {
+            Value::Table(table) if !table.torn => {
+                Some(table.entries.iter().map(|(name, _)| name.value.as_str()).collect())
+            }
+            Value::Array(items) => {
+                items.iter().map(|item| Some(item.as_table()?.get("name")?.as_str()?.value)).collect()
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether any of these keys is there, be it unread.
+    pub(super) fn has_any(&self, keys: &[&str]) -> bool {
+        self.table.torn || keys.iter().any(|key| self.node(key).is_some())
+    }
+
     /// A word of a closed set.
     pub(super) fn word<T>(&self, key: &str, parse: impl Fn(&str) -> Option<T>) -> Option<Spanned<T>> {
         let text = self.string(key)?;
