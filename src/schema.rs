@@ -12,6 +12,7 @@ use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
 use crate::plan::record::PlanRecord;
 use crate::policy;
+use crate::policy::draw::Drawing;
 
 /// A schema and its name.
 #[derive(Debug)]
@@ -34,6 +35,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "inventory",
         about: "a checkpoint, as `inspect --format json` prints it",
         build: root::<InventoryDocument>,
+    },
+    SchemaDocument {
+        name: "graph",
+        about: "a matcher graph, as `graph --format json` prints it",
+        build: root::<Drawing>,
     },
     SchemaDocument {
         name: "plan",

@@ -8,6 +8,7 @@ mod color;
 mod completions;
 mod explain;
 mod files;
+mod graph;
 mod input;
 mod inspect;
 mod lints;
@@ -59,6 +60,7 @@ enum Command {
     Check(check::Check),
     Plan(plan::PlanVerb),
     Explain(explain::Explain),
+    Graph(graph::GraphVerb),
     Snapshot(snapshot::Snapshot),
     Inspect(inspect::Inspect),
     Rule(rule::Rule),
@@ -73,6 +75,7 @@ impl Command {
             Command::Check(verb) => verb.run(ui),
             Command::Plan(verb) => verb.run(ui),
             Command::Explain(verb) => verb.run(ui),
+            Command::Graph(verb) => verb.run(ui),
             Command::Snapshot(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),

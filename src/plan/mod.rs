@@ -267,7 +267,7 @@ impl<'a> PlannedWeight<'a> {
 }
 
 impl LoadPlan {
-    fn new(policy: &Policy, loading: Option<&Loading>) -> Self {
+    pub(crate) fn new(policy: &Policy, loading: Option<&Loading>) -> Self {
         let default = &policy.loader;
         Self {
             read: loading.and_then(|loading| loading.read).unwrap_or(default.read),

@@ -27,15 +27,8 @@ impl Policy {
 }
 
 fn table<D>(rules: &[Rule<D>], options: &Options<'_>, findings: &mut Vec<Finding>) {
-    let excepts: Vec<Vec<Pattern>> =
-        rules.iter().map(|rule| rule.except.iter().map(|pattern| pattern.value.clone()).collect()).collect();
-    let asked: Vec<analysis::Rule<'_>> = rules
-        .iter()
-        .zip(&excepts)
-        .map(|(rule, except)| analysis::Rule { pattern: &rule.pattern.value, except, conditional: rule.when.is_some() })
-        .collect();
     let names: Vec<&str> = rules.iter().map(|rule| &*rule.name.value).collect();
-    for (index, (rule, verdict)) in rules.iter().zip(analysis::analyze(&asked, options)).enumerate() {
+    for (index, (rule, verdict)) in rules.iter().zip(verdicts(rules, options)).enumerate() {
         let Some(Remark { code, message, label, others, help }) = remark(index, &verdict, &names) else { continue };
         let mut finding = Finding::new(code, message).at(rule.pattern.span, label).help(help);
         for (other, text) in others {
@@ -45,4 +38,16 @@ fn table<D>(rules: &[Rule<D>], options: &Options<'_>, findings: &mut Vec<Finding
         }
         findings.push(finding);
     }
+}
+
+/// Judges every rule of a table.
+pub(super) fn verdicts<D>(rules: &[Rule<D>], options: &Options<'_>) -> Vec<analysis::Verdict> {
+    let excepts: Vec<Vec<Pattern>> =
+        rules.iter().map(|rule| rule.except.iter().map(|pattern| pattern.value.clone()).collect()).collect();
+    let asked: Vec<analysis::Rule<'_>> = rules
+        .iter()
+        .zip(&excepts)
+        .map(|(rule, except)| analysis::Rule { pattern: &rule.pattern.value, except, conditional: rule.when.is_some() })
+        .collect();
+    analysis::analyze(&asked, options)
 }

@@ -6,6 +6,7 @@
 mod analyse;
 mod check;
 mod compile;
+pub mod draw;
 pub(crate) mod language;
 mod load;
 mod model;

@@ -152,6 +152,7 @@ fn full_type(kind: &Kind) -> String {
         Kind::Either(kinds) => kinds.iter().map(full_type).collect::<Vec<_>>().join(" or "),
         Kind::Words(words) if words.len() > 4 => "a word, below".to_owned(),
         Kind::Integer { min, max } if *max == i64::MAX => format!("an integer from {min}"),
+        Kind::Integer { min, max } if min == max => format!("the integer {min}"),
         Kind::Integer { min, max } => format!("an integer, {min} to {max}"),
         Kind::String(what) => format!("a string ({what})"),
         other => type_name(other),

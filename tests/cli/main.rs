@@ -8,6 +8,7 @@
 
 mod decide;
 mod frame;
+mod graph;
 mod inspect;
 mod rule;
 mod snapshot;
