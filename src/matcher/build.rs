@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeSet, HashMap};
 
+use foldhash::fast::FixedState;
 use petgraph::graph::NodeIndex;
 
 use super::cut::Cutter;
+use super::futures::automaton;
 use super::graph::{Edge, Graph, MatcherGraph, Node, RuleEntry, TableEntry};
-use super::nfa::{Mark, Nfa};
+use super::nfa::Mark;
 use super::predicates::{PredicateId, PredicatesBuilder};
 use super::whole::WholePathsBuilder;
 use super::{Config, Mode, RuleIndex, TableId};
@@ -67,7 +69,7 @@ pub(super) fn compile(
 ) -> Result<MatcherGraph, BuildError> {
     let mut builder = Builder {
         graph: Graph::new(),
-        children: HashMap::new(),
+        children: HashMap::default(),
         predicates: PredicatesBuilder::new(separators, config.get_expand_limit()),
         predicate_of: Vec::new(),
         whole: WholePathsBuilder::default(),
@@ -76,16 +78,20 @@ pub(super) fn compile(
     for table in tables {
         builder.table(table)?;
     }
-    let nfa = Nfa::new(&builder.graph, &builder.entries, &builder.predicate_of);
+    let (predicates, new_id) = builder.predicates.finish();
+    for id in builder.predicate_of.iter_mut().flatten() {
+        *id = new_id[id.0 as usize];
+    }
+    let nfa = automaton(&builder.graph, &builder.entries, &builder.predicate_of, &predicates);
     Ok(MatcherGraph {
         separators: separators.clone(),
-        cutter: Cutter::new(separators),
+        cutter: Cutter::new(separators, predicates.by_place()),
         whole: builder.whole.finish(config.get_whole_path_capacity())?,
         config,
         graph: builder.graph,
         tables: builder.entries,
         predicate_of: builder.predicate_of,
-        predicates: builder.predicates.finish(),
+        predicates,
         nfa,
     })
 }
@@ -93,7 +99,7 @@ pub(super) fn compile(
 struct Builder {
     graph: Graph,
     /// The step below a node with this predicate (`None`: a gap), if one is there already.
-    children: HashMap<(NodeIndex, Option<PredicateId>), NodeIndex>,
+    children: HashMap<(NodeIndex, Option<PredicateId>), NodeIndex, FixedState>,
     predicates: PredicatesBuilder,
     /// Per node: its predicate, if it takes a token.
     predicate_of: Vec<Option<PredicateId>>,
@@ -109,7 +115,14 @@ impl Builder {
         let mut rules = Vec::with_capacity(table.rules.len());
         for (index, rule) in table.rules.iter().enumerate() {
             let index = RuleIndex(number(index)?);
-            let mut scope = Scope { table: id, root, rule: index, names: (table.name, rule.name), wholes: &mut wholes };
+            let mut scope = Scope {
+                table: id,
+                root,
+                rule: index,
+                decides: table.mode == Mode::First && !rule.conditional && rule.excepts.is_empty(),
+                names: (table.name, rule.name),
+                wholes: &mut wholes,
+            };
             let mut ends = BTreeSet::new();
             self.pattern(&mut scope, rule.pattern, Edge::Accept, &mut ends)?;
             for (position, except) in rule.excepts.iter().enumerate() {
@@ -172,7 +185,8 @@ impl Builder {
             ends.insert((node, except));
         }
         if let Some(text) = &pattern.whole_path {
-            let mark = Mark { table: scope.table, rule: scope.rule, veto: except.is_some() };
+            let veto = except.is_some();
+            let mark = Mark { table: scope.table, rule: scope.rule, veto, decides: scope.decides && !veto };
             self.whole.add(text, mark).map_err(|reason| refuse(text, reason))?;
             let node = match scope.wholes.get(text) {
                 Some(node) => *node,
@@ -203,6 +217,7 @@ struct Scope<'a> {
     table: TableId,
     root: NodeIndex,
     rule: RuleIndex,
+    decides: bool,
     names: (&'a str, &'a str),
     wholes: &'a mut HashMap<String, NodeIndex>,
 }

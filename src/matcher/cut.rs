@@ -9,6 +9,8 @@ pub(super) struct Cutter {
     /// Per byte: 0 = inside a token, [`WIDE`] = may begin a separator that is not ASCII, else a separator's place.
     bytes: [u8; 256],
     wide: Vec<(char, Place)>,
+    /// Whether any predicate asks for places; otherwise all are 0, so that a token is the same wherever it stands.
+    by_place: bool,
 }
 
 /// Where one token ends and the next begins.
@@ -22,8 +24,8 @@ pub(super) struct Cut {
 const WIDE: u8 = u8::MAX;
 
 impl Cutter {
-    pub(super) fn new(separators: &Separators) -> Self {
-        let mut cutter = Self { bytes: [0; 256], wide: Vec::new() };
+    pub(super) fn new(separators: &Separators, by_place: bool) -> Self {
+        let mut cutter = Self { bytes: [0; 256], wide: Vec::new(), by_place };
         // Backwards, so that of two equal separators the first counts.
         for (place, separator) in (1..).zip(separators.chars()).collect::<Vec<(Place, _)>>().into_iter().rev() {
             let lead = usize::from(separator.encode_utf8(&mut [0; 4]).as_bytes()[0]);
@@ -38,6 +40,11 @@ impl Cutter {
         cutter
     }
 
+    /// Whether a separator may end in this byte.
+    pub(super) fn may_cut(&self, byte: u8) -> bool {
+        self.bytes[usize::from(byte)] != 0
+    }
+
     /// The first cut at or after `from`, which must lie on a character boundary.
     pub(super) fn cut(&self, path: &str, from: usize) -> Option<Cut> {
         for (offset, byte) in path.as_bytes()[from..].iter().enumerate() {
@@ -47,20 +54,33 @@ impl Cutter {
             }
             let end = from + offset;
             if place != WIDE {
-                return Some(Cut { end, next: end + 1, place: Place::from(place) });
+                return Some(Cut { end, next: end + 1, place: self.place(place.into()) });
             }
             if let Some((separator, place)) = self.wide.iter().find(|(c, _)| path[end..].starts_with(*c)) {
-                return Some(Cut { end, next: end + separator.len_utf8(), place: *place });
+                return Some(Cut { end, next: end + separator.len_utf8(), place: self.place(*place) });
             }
         }
         None
+    }
+
+    fn place(&self, place: Place) -> Place {
+        if self.by_place { place } else { 0 }
     }
 }
 
 /// Number of bytes that two texts begin with in common.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
-    let words = a.chunks_exact(8).zip(b.chunks_exact(8)).take_while(|(a, b)| a == b).count() * 8;
-    words + a[words..].iter().zip(&b[words..]).take_while(|(a, b)| a == b).count()
+    let (mut rest_a, mut rest_b, mut common) = (a, b, 0);
+    while let (Some((word_a, tail_a)), Some((word_b, tail_b))) =
+        (rest_a.split_first_chunk(), rest_b.split_first_chunk())
+    {
+        let differ = u64::from_le_bytes(*word_a) ^ u64::from_le_bytes(*word_b);
+        if differ != 0 {
+            return common + differ.trailing_zeros() as usize / 8;
+        }
+        (rest_a, rest_b, common) = (tail_a, tail_b, common + 8);
+    }
+    common + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -71,7 +91,7 @@ mod tests {
     fn cuts_like_the_separators_split() {
         for separators in [vec!['/', '.'], vec!['/'], vec!['·', '/', '→']] {
             let separators = Separators::new(separators);
-            let cutter = Cutter::new(&separators);
+            let cutter = Cutter::new(&separators, true);
             for path in ["", "/", "a", "a/b.c", "//a..", "a·b→c/é.µ→", "·"] {
                 let mut tokens = Vec::new();
                 let mut at = 0;

@@ -69,6 +69,14 @@ pub(super) struct TableEntry {
     pub(super) rules: Vec<RuleEntry>,
 }
 
+impl TableEntry {
+    /// Whether a match of the rule decides unless an earlier rule does.
+    pub(super) fn decides(&self, rule: RuleIndex) -> bool {
+        let rule = &self.rules[rule.index()];
+        self.mode == Mode::First && !rule.conditional && rule.excepts == 0
+    }
+}
+
 /// A rule as the graph knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RuleEntry {

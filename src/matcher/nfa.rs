@@ -1,20 +1,21 @@
-//! The graph as an automaton: states with equal futures are one state.
+//! The automaton over tokens: what a token makes of a set of states.
 
-use std::collections::HashMap;
 use std::ops::Range;
 
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
-
-use super::graph::{Edge, Graph, Node, TableEntry};
 use super::predicates::PredicateId;
-use super::{Mode, RuleIndex, TableId};
-use crate::pattern::Step;
+use super::{RuleIndex, TableId};
 
 /// A state: the steps up to here have matched.
+///
+/// Numbers from [`Nfa::first_won`] on are special: the state says no more than that a rule has won, whatever follows.
+/// They are in order of tables and rules.
 pub(super) type StateId = u32;
 
-const NONE: u32 = u32::MAX;
+/// More literals than this that a state asks for are many.
+const MANY: usize = 8;
+
+/// No state, or no rule: greater than each.
+pub(super) const NONE: u32 = u32::MAX;
 
 /// What it means for a path to end in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,236 +24,284 @@ pub(super) struct Mark {
     pub(super) rule: RuleIndex,
     /// Whether the pattern is one of the rule's exceptions.
     pub(super) veto: bool,
+    /// Whether the match decides for its table unless an earlier rule does: the rule has neither conditions nor
+    /// exceptions, and the table asks for the first.
+    pub(super) decides: bool,
 }
 
+/// See [`StateId`].
 #[derive(Debug)]
-struct State {
-    /// Into `Nfa::edges`, sorted by predicate.
-    edges: Range<u32>,
-    /// Into `Nfa::marks`.
-    marks: Range<u32>,
-    /// The gap that may begin after this state, or `NONE`.
-    gap: StateId,
-    /// Whether the state is a gap: active from here on, whatever follows.
-    repeats: bool,
-    table: u32,
+pub(super) struct State {
+    /// Into `Nfa::ways`, sorted by predicate: those of literals, and those of other predicates behind them.
+    pub(super) literals: Range<u32>,
+    pub(super) others_end: u32,
+    /// Into `Nfa::marks`, those that decide left out.
+    pub(super) marks: Range<u32>,
+    /// The first of the marks that decide; or `NONE`.
+    pub(super) decides: u32,
     /// The first rule that can be reached from here.
-    first_rule: u32,
-    /// The rule that has won, whatever follows, once this state is active; or `NONE`.
-    winner: u32,
-    /// The state that stands for "`winner` has won" and nothing else; or `NONE`.
-    won: StateId,
+    pub(super) first_rule: u32,
+    pub(super) table: u32,
+    /// Whether the state is a gap: active from here on, whatever follows.
+    pub(super) repeats: bool,
+}
+
+/// What becomes active when a token satisfies a predicate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Way {
+    pub(super) predicate: PredicateId,
+    /// Up to three states, `NONE` behind them: the step's own, if it is good for anything but the gap that may begin
+    /// after it; that gap; the state of a rule that has won when the gap is reached.
+    pub(super) enters: [StateId; 3],
+    /// The first rule that decides when the path ends here; or `NONE`.
+    pub(super) decides: u32,
+    pub(super) table: u32,
+    /// Whether the states have marks that do not decide.
+    pub(super) marked: bool,
+}
+
+/// A token as the automaton sees it: the predicates that it satisfies.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Symbol<'a> {
+    /// Sorted, so that literals come first.
+    pub(super) predicates: &'a [PredicateId],
+    /// How many of them are literals.
+    pub(super) literals: usize,
+    /// The same, one bit for each predicate there is.
+    pub(super) bits: &'a [u64],
+}
+
+impl Symbol<'_> {
+    fn satisfies(self, predicate: PredicateId) -> bool {
+        self.bits[predicate.0 as usize / 64] >> (predicate.0 % 64) & 1 == 1
+    }
+}
+
+/// What a path matches, as it is found.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// Per table, the first rule that matches and decides; or `NONE`.
+    pub(super) decided: Vec<u32>,
+    /// The marks that do not decide, of earlier rules, and perhaps some of later ones.
+    pub(super) marks: Vec<Mark>,
+}
+
+impl Found {
+    pub(super) fn new(tables: usize) -> Self {
+        Self { decided: vec![NONE; tables], marks: Vec::new() }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.decided.fill(NONE);
+        self.marks.clear();
+    }
+
+    /// Adds a mark.
+    pub(super) fn add(&mut self, mark: Mark) {
+        let decided = &mut self.decided[mark.table.index()];
+        if mark.decides {
+            *decided = mark.rule.0.min(*decided);
+        } else if mark.rule.0 < *decided {
+            self.marks.push(mark);
+        }
+    }
+}
+
+/// Adds the bits of `predicates` to `bits`.
+pub(super) fn set_bits(bits: &mut [u64], predicates: &[PredicateId]) {
+    for predicate in predicates {
+        bits[predicate.0 as usize / 64] |= 1 << (predicate.0 % 64);
+    }
 }
 
 /// The automaton over token classes. A set of states is a sorted `[StateId]`.
+///
+/// A window may begin at any token, so that the gap it begins with is active throughout. Sets leave that gap out: what
+/// may begin at a token is [`spawn`](Nfa::spawn)ed there.
 #[derive(Debug)]
 pub(super) struct Nfa {
-    states: Vec<State>,
-    edges: Vec<(PredicateId, StateId)>,
-    marks: Vec<Mark>,
-    start: Vec<StateId>,
-    tables: usize,
-}
-
-/// What tells one state's future from another's.
-#[derive(PartialEq, Eq, Hash, Clone)]
-struct Future {
-    table: TableId,
-    repeats: bool,
-    gap: StateId,
-    edges: Vec<(PredicateId, StateId)>,
-    marks: Vec<Mark>,
+    pub(super) states: Vec<State>,
+    pub(super) ways: Vec<Way>,
+    pub(super) marks: Vec<Mark>,
+    /// The set before the first token.
+    pub(super) start: Vec<StateId>,
+    /// The gaps that windows begin with.
+    pub(super) floating: Vec<StateId>,
+    pub(super) first_won: StateId,
+    pub(super) tables: usize,
 }
 
 impl Nfa {
-    /// Reads the graph from its leaves to its roots, so that a node's children are states before it is.
-    pub(super) fn new(graph: &Graph, tables: &[TableEntry], predicate_of: &[Option<PredicateId>]) -> Self {
-        let mut nfa =
-            Self { states: Vec::new(), edges: Vec::new(), marks: Vec::new(), start: Vec::new(), tables: tables.len() };
-        let mut known = HashMap::new();
-        let mut state_of = vec![NONE; graph.node_count()];
-        let mut table_of = vec![TableId(0); graph.node_count()];
-        for node in graph.node_indices() {
-            table_of[node.index()] = match graph[node] {
-                Node::Table(table) | Node::Rule(table, _) => table,
-                Node::Step(_) | Node::WholePath(_) => graph
-                    .neighbors_directed(node, Direction::Incoming)
-                    .next()
-                    .map_or(TableId(0), |parent| table_of[parent.index()]),
-            };
-        }
-        for node in graph.node_indices().rev() {
-            if !matches!(graph[node], Node::Table(_) | Node::Step(_)) {
-                continue;
-            }
-            let mut future = Future {
-                table: table_of[node.index()],
-                repeats: graph[node] == Node::Step(Step::Gap),
-                gap: NONE,
-                edges: Vec::new(),
-                marks: Vec::new(),
-            };
-            for edge in graph.edges(node) {
-                let target = edge.target();
-                match (edge.weight(), &graph[target]) {
-                    (Edge::Next, Node::Step(Step::Gap)) => future.gap = state_of[target.index()],
-                    (Edge::Next, _) => {
-                        if let Some(predicate) = predicate_of[target.index()] {
-                            future.edges.push((predicate, state_of[target.index()]));
-                        }
-                    }
-                    (weight, Node::Rule(table, rule)) => {
-                        let veto = matches!(weight, Edge::Veto(_));
-                        future.marks.push(Mark { table: *table, rule: *rule, veto });
-                    }
-                    _ => {}
-                }
-            }
-            state_of[node.index()] = nfa.state(future, tables, &mut known);
-        }
-        let mut start = Vec::new();
-        for table in tables {
-            nfa.enter(state_of[table.root.index()], &mut start);
-        }
-        nfa.normalize(&mut start);
-        nfa.start = start;
-        nfa
-    }
-
-    /// The set before the first token.
-    pub(super) fn start(&self) -> &[StateId] {
-        &self.start
-    }
-
-    /// Puts into `to` the set after a token of class `class` (the predicates it satisfies, sorted).
-    pub(super) fn step(&self, from: &[StateId], class: &[PredicateId], to: &mut Vec<StateId>) {
+    /// Puts into `to` the set after a token.
+    pub(super) fn step(&self, from: &[StateId], symbol: Symbol<'_>, to: &mut Vec<StateId>) {
         to.clear();
         for &id in from {
-            let state = &self.states[id as usize];
-            if state.repeats {
+            if self.state(id).repeats {
                 to.push(id);
             }
-            let edges = &self.edges[state.edges.start as usize..state.edges.end as usize];
-            if edges.len() > 8 * class.len() {
-                for predicate in class {
-                    if let Ok(at) = edges.binary_search_by(|(edge, _)| edge.cmp(predicate)) {
-                        self.enter(edges[at].1, to);
-                    }
-                }
-            } else {
-                let mut rest = class;
-                for (predicate, target) in edges {
-                    while let [first, tail @ ..] = rest
-                        && first < predicate
-                    {
-                        rest = tail;
-                    }
-                    match rest {
-                        [] => break,
-                        [first, ..] if first == predicate => self.enter(*target, to),
-                        _ => {}
-                    }
-                }
-            }
+            self.follow(id, symbol, |way| add(&way.enters, to));
         }
         self.normalize(to);
     }
 
-    /// What a path that ends with the set `set` matches.
-    pub(super) fn marks(&self, set: &[StateId]) -> impl Iterator<Item = Mark> {
-        set.iter().flat_map(|id| {
-            let range = &self.states[*id as usize].marks;
-            self.marks[range.start as usize..range.end as usize].iter().copied()
-        })
+    /// As [`step`](Self::step), but puts into `apart` what a literal leads to, one of many that a state asks for.
+    ///
+    /// Together they would be a set for each such literal and each combination of what else is active, the layers of a
+    /// model times the ranges of layers that rules speak of.
+    pub(super) fn step_apart(
+        &self,
+        from: &[StateId],
+        symbol: Symbol<'_>,
+        to: &mut Vec<StateId>,
+        apart: &mut Vec<StateId>,
+    ) {
+        to.clear();
+        apart.clear();
+        for &id in from {
+            let state = self.state(id);
+            if state.repeats {
+                to.push(id);
+            }
+            let literals = if state.literals.len() > MANY { &mut *apart } else { &mut *to };
+            self.follow_literals(state, symbol, |way| add(&way.enters, literals));
+            self.follow_others(state, symbol, |way| add(&way.enters, to));
+        }
+        self.normalize(to);
+        self.normalize(apart);
     }
 
-    /// Adds a state and the gap that may begin after it. A state that is good for nothing else is left out.
-    fn enter(&self, id: StateId, set: &mut Vec<StateId>) {
-        let state = &self.states[id as usize];
-        if state.gap == NONE {
-            set.push(id);
-        } else {
-            if !state.edges.is_empty() || !state.marks.is_empty() {
-                set.push(id);
+    /// Adds to `to` what begins at a token.
+    pub(super) fn spawn(&self, symbol: Symbol<'_>, to: &mut Vec<StateId>) {
+        for gap in &self.floating {
+            self.follow(*gap, symbol, |way| add(&way.enters, to));
+        }
+        self.normalize(to);
+    }
+
+    /// Adds to `found` what a path matches that ends with the token after the set.
+    pub(super) fn end(&self, from: &[StateId], symbol: Symbol<'_>, found: &mut Found) {
+        for &id in from {
+            if self.state(id).repeats {
+                self.find(id, found);
             }
-            set.push(state.gap);
+            self.follow(id, symbol, |way| self.find_at(way, found));
         }
     }
 
-    /// Sorts, and drops what cannot change the answer any more: once a rule has won, all that leads to later rules.
-    fn normalize(&self, set: &mut Vec<StateId>) {
+    /// Adds to `found` what a path matches that ends with the token at which it begins.
+    pub(super) fn spawn_end(&self, symbol: Symbol<'_>, found: &mut Found) {
+        for gap in &self.floating {
+            self.follow(*gap, symbol, |way| self.find_at(way, found));
+        }
+    }
+
+    /// Whether nothing can become of a set but what it is.
+    pub(super) fn is_settled(&self, set: &[StateId]) -> bool {
+        set.first().is_none_or(|id| *id >= self.first_won)
+    }
+
+    /// The table of a state, the first rule that it can lead to, and whether that rule has won.
+    pub(super) fn outlook(&self, id: StateId) -> (usize, u32, bool) {
+        let state = self.state(id);
+        (state.table as usize, state.first_rule, id >= self.first_won)
+    }
+
+    fn state(&self, id: StateId) -> &State {
+        &self.states[id as usize]
+    }
+
+    /// Adds what a path matches that ends with this way.
+    fn find_at(&self, way: &Way, found: &mut Found) {
+        if way.marked {
+            for id in way.enters.iter().take_while(|id| **id != NONE) {
+                self.find(*id, found);
+            }
+        } else {
+            let decided = &mut found.decided[way.table as usize];
+            *decided = way.decides.min(*decided);
+        }
+    }
+
+    fn find(&self, id: StateId, found: &mut Found) {
+        let state = self.state(id);
+        let decided = &mut found.decided[state.table as usize];
+        if state.first_rule < *decided {
+            *decided = state.decides.min(*decided);
+            for mark in &self.marks[state.marks.start as usize..state.marks.end as usize] {
+                found.marks.push(*mark);
+            }
+        }
+    }
+
+    /// Calls `enter` with what becomes active at a token.
+    fn follow(&self, id: StateId, symbol: Symbol<'_>, mut enter: impl FnMut(&Way)) {
+        let state = self.state(id);
+        self.follow_literals(state, symbol, &mut enter);
+        self.follow_others(state, symbol, enter);
+    }
+
+    fn follow_literals(&self, state: &State, symbol: Symbol<'_>, enter: impl FnMut(&Way)) {
+        let Range { start, end } = state.literals;
+        self.follow_ways(start..end, symbol, &symbol.predicates[..symbol.literals], enter);
+    }
+
+    fn follow_others(&self, state: &State, symbol: Symbol<'_>, enter: impl FnMut(&Way)) {
+        let ways = state.literals.end..state.others_end;
+        self.follow_ways(ways, symbol, &symbol.predicates[symbol.literals..], enter);
+    }
+
+    fn follow_ways(
+        &self,
+        ways: Range<u32>,
+        symbol: Symbol<'_>,
+        predicates: &[PredicateId],
+        mut enter: impl FnMut(&Way),
+    ) {
+        let ways = &self.ways[ways.start as usize..ways.end as usize];
+        if ways.len() <= 4 + 8 * predicates.len() {
+            for way in ways {
+                if symbol.satisfies(way.predicate) {
+                    enter(way);
+                }
+            }
+        } else {
+            for predicate in predicates {
+                if let Ok(at) = ways.binary_search_by(|way| way.predicate.cmp(predicate)) {
+                    enter(&ways[at]);
+                }
+            }
+        }
+    }
+
+    /// Sorts, and drops what cannot change the answer any more: once a rule has won, all that leads to later rules of
+    /// its table.
+    pub(super) fn normalize(&self, set: &mut Vec<StateId>) {
         set.sort_unstable();
         set.dedup();
-        let Some(table_count) = set.iter().any(|id| self.states[*id as usize].winner != NONE).then_some(self.tables)
-        else {
+        let winners = set.partition_point(|id| *id < self.first_won);
+        if winners == set.len() {
             return;
-        };
-        let mut winners = vec![(NONE, NONE); table_count];
-        for id in set.iter() {
-            let state = &self.states[*id as usize];
-            let best = &mut winners[state.table as usize];
-            *best = (*best).min((state.winner, state.won));
         }
-        set.retain(|id| {
-            let state = &self.states[*id as usize];
-            state.first_rule < winners[state.table as usize].0
-        });
-        set.extend(winners.iter().map(|winner| winner.1).filter(|won| *won != NONE));
-        set.sort_unstable();
-    }
-
-    fn state(&mut self, mut future: Future, tables: &[TableEntry], known: &mut HashMap<Future, StateId>) -> StateId {
-        future.edges.sort_unstable();
-        future.marks.sort_unstable();
-        future.marks.dedup();
-        if let Some(id) = known.get(&future) {
-            return *id;
+        // The first of a table is that of its first rule.
+        set.dedup_by(|later, first| *first >= self.first_won && self.state(*first).table == self.state(*later).table);
+        let mut kept = 0;
+        for at in 0..winners {
+            let state = self.state(set[at]);
+            let beaten = |winner: &StateId| {
+                let winner = self.state(*winner);
+                winner.table == state.table && winner.first_rule <= state.first_rule
+            };
+            if !set[winners..].iter().any(beaten) {
+                set[kept] = set[at];
+                kept += 1;
+            }
         }
-        let table = &tables[future.table.index()];
-        let wins = |mark: &&Mark| {
-            let rule = &table.rules[mark.rule.index()];
-            !mark.veto && !rule.conditional && rule.excepts == 0
-        };
-        let winner = match table.mode {
-            Mode::First if future.repeats => future.marks.iter().find(wins).copied(),
-            Mode::First | Mode::All => None,
-        };
-        let won = winner.map(|mark| Future {
-            table: future.table,
-            repeats: true,
-            gap: NONE,
-            edges: Vec::new(),
-            marks: vec![mark],
-        });
-        let is_won = won.as_ref() == Some(&future);
-        let won = won.filter(|_| !is_won).map(|won| self.state(won, tables, known));
-        let id = number(self.states.len());
-        let children = future.edges.iter().map(|edge| edge.1).chain((future.gap != NONE).then_some(future.gap));
-        let first_rule = children
-            .map(|child| self.states[child as usize].first_rule)
-            .chain(future.marks.iter().map(|mark| mark.rule.0))
-            .min()
-            .unwrap_or(NONE);
-        let edges = number(self.edges.len());
-        self.edges.extend(&future.edges);
-        let marks = number(self.marks.len());
-        self.marks.extend(&future.marks);
-        self.states.push(State {
-            edges: edges..number(self.edges.len()),
-            marks: marks..number(self.marks.len()),
-            gap: future.gap,
-            repeats: future.repeats,
-            table: future.table.0,
-            first_rule,
-            winner: winner.map_or(NONE, |mark| mark.rule.0),
-            won: won.unwrap_or(if is_won { id } else { NONE }),
-        });
-        known.insert(future, id);
-        id
+        set.drain(kept..winners);
     }
 }
 
-/// Building refuses tables with more than a quarter of `u32::MAX` nodes, and nothing here is more numerous.
-fn number(count: usize) -> u32 {
-    u32::try_from(count).unwrap_or(NONE)
+fn add(states: &[StateId], set: &mut Vec<StateId>) {
+    for id in states.iter().take_while(|id| **id != NONE) {
+        set.push(*id);
+    }
 }

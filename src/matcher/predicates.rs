@@ -8,6 +8,7 @@ use regex_automata::util::syntax;
 use regex_syntax::hir::literal::{ExtractKind, Extractor};
 use regex_syntax::hir::{Class, Hir, HirKind};
 
+use super::lists::number;
 use crate::pattern::{Separators, TokenKind, TokenPredicate};
 
 /// A distinct predicate: text and separator.
@@ -20,10 +21,11 @@ pub(super) type Place = u32;
 /// All predicates, ready to classify tokens.
 #[derive(Debug)]
 pub(super) struct Predicates {
+    /// How many of the predicates are literals; they come first.
+    literals: usize,
     /// Per id: the place the token must have, or `ANYWHERE`.
     places: Vec<Place>,
-    /// Whether any predicate asks for a place.
-    pub(super) by_place: bool,
+    by_place: bool,
     any: Vec<PredicateId>,
     words: HashMap<Box<str>, Vec<PredicateId>, foldhash::fast::FixedState>,
     regexes: Vec<TokenRegex>,
@@ -51,6 +53,21 @@ const ANYWHERE: Place = Place::MAX;
 const NOWHERE: Place = Place::MAX - 1;
 
 impl Predicates {
+    /// How many predicates there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether any predicate asks for a place.
+    pub(super) fn by_place(&self) -> bool {
+        self.by_place
+    }
+
+    /// Whether a predicate wants one text; a token satisfies few of those.
+    pub(super) fn is_literal(&self, id: PredicateId) -> bool {
+        (id.0 as usize) < self.literals
+    }
+
     /// Puts into `class` the predicates that `token` satisfies at `place`, sorted.
     pub(super) fn classify(&self, token: &str, place: Place, class: &mut Vec<PredicateId>) {
         class.clear();
@@ -88,7 +105,7 @@ impl Predicates {
 pub(super) struct PredicatesBuilder {
     separators: Vec<char>,
     expand_limit: usize,
-    ids: HashMap<TokenPredicate, PredicateId>,
+    ids: HashMap<TokenPredicate, PredicateId, foldhash::fast::FixedState>,
     regex_of_text: HashMap<String, u32>,
     words_of_text: HashMap<String, Vec<Box<str>>>,
     predicates: Predicates,
@@ -99,10 +116,11 @@ impl PredicatesBuilder {
         Self {
             separators: separators.chars().to_vec(),
             expand_limit,
-            ids: HashMap::new(),
+            ids: HashMap::default(),
             regex_of_text: HashMap::new(),
             words_of_text: HashMap::new(),
             predicates: Predicates {
+                literals: 0,
                 places: Vec::new(),
                 by_place: false,
                 any: Vec::new(),
@@ -146,8 +164,26 @@ impl PredicatesBuilder {
         Ok(id)
     }
 
-    pub(super) fn finish(self) -> Predicates {
-        self.predicates
+    /// Numbers the predicates anew, literals first. Returns the new number of each, by its old one, too.
+    pub(super) fn finish(mut self) -> (Predicates, Vec<PredicateId>) {
+        let mut is_literal = vec![false; self.predicates.places.len()];
+        for (predicate, id) in &self.ids {
+            is_literal[id.0 as usize] = matches!(predicate.kind, TokenKind::Literal(_));
+        }
+        let mut order: Vec<usize> = (0..is_literal.len()).collect();
+        order.sort_by_key(|old| !is_literal[*old]);
+        let mut new_id = vec![PredicateId(0); order.len()];
+        for (new, old) in order.iter().enumerate() {
+            new_id[*old] = PredicateId(number(new));
+        }
+        let all = &mut self.predicates;
+        let lists = all.words.values_mut().chain(all.regexes.iter_mut().map(|regex| &mut regex.predicates));
+        for id in lists.flatten().chain(&mut all.any) {
+            *id = new_id[id.0 as usize];
+        }
+        all.places = order.iter().map(|old| all.places[*old]).collect();
+        all.literals = is_literal.iter().filter(|is| **is).count();
+        (self.predicates, new_id)
     }
 
     fn regex(&mut self, text: &str, id: PredicateId) -> Result<(), String> {
@@ -297,7 +333,7 @@ mod tests {
             let kind = TokenKind::Regex(text.to_owned());
             builder.intern(&TokenPredicate { separator: None, kind }).unwrap();
         }
-        let predicates = builder.finish();
+        let (predicates, _) = builder.finish();
         let filed = |affixes: &Affixes| {
             let mut filed: Vec<_> = affixes
                 .regexes

@@ -1,15 +1,16 @@
 //! Resolving paths.
 
-use hashbrown::HashTable;
+use std::ops::Range;
 
-use super::classes::{Classes, slice};
+use super::classes::{ClassId, Classes};
 use super::cut::common_prefix;
-use super::dfa::{Dfa, SetId};
-use super::hash;
-use super::nfa::{Mark, StateId};
-use super::predicates::Place;
-use super::verdicts::Verdicts;
-use super::whole::WholeWalk;
+use super::lists::number;
+use super::nfa::{Found, StateId};
+use super::outcomes::{NOTHING, OutcomeId, Outcomes};
+use super::predicates::{Place, PredicateId};
+use super::strands::{DEAD, StrandId, Strands};
+use super::tails::{TailId, Tails, behind_numbers};
+use super::whole::{WholePaths, WholeWalk};
 use super::{MatcherGraph, RuleIndex, TableId};
 
 /// Resolves paths; remembers what it has seen, so that similar paths are cheap, above all in the order of an inventory.
@@ -17,44 +18,64 @@ use super::{MatcherGraph, RuleIndex, TableId};
 /// Answers depend on nothing but the path.
 #[derive(Debug)]
 pub struct Matcher<'g> {
-    graph: &'g MatcherGraph,
-    classes: Classes,
-    dfa: Dfa,
-    whole: Option<WholeWalk>,
-    verdicts: VerdictCache,
+    pub(super) graph: &'g MatcherGraph,
+    pub(super) classes: Classes,
+    /// Per class, the strand that begins at a token of the class.
+    pub(super) spawned: Vec<StrandId>,
+    pub(super) strands: Strands,
+    pub(super) tails: Tails,
+    pub(super) outcomes: Outcomes,
+    pub(super) whole: Option<WholeWalk>,
     /// The path resolved last.
     previous: Vec<u8>,
-    /// Where its tokens begin and what was active there. Never empty: the first token begins at 0.
+    /// Where its tokens begin, as far as they were walked. Never empty: the first token begins at 0.
     steps: Vec<Step>,
-    /// The active states of a walk that has left the remembered sets.
-    loose: Vec<StateId>,
-    next: Vec<StateId>,
+    /// The strands of all steps, end to end.
+    active: Vec<StrandId>,
+    /// The outcome of the path resolved last, if one holds the answers of all tables.
+    pub(super) answer: Option<OutcomeId>,
+    /// Failing that, per table, the outcome that holds its answer.
+    answers: Vec<OutcomeId>,
+    /// The outcome of a path that may not be remembered, in place of `outcomes`.
+    pub(super) passing: Outcomes,
+    pub(super) work: Work,
     joined: String,
 }
 
+/// The beginning of a token.
 #[derive(Debug, Clone, Copy)]
 struct Step {
-    start: usize,
+    start: u32,
     place: Place,
-    set: SetId,
+    /// Its strands, in `Matcher::active`.
+    begin: u32,
+    end: u32,
 }
 
-const FIRST: Step = Step { start: 0, place: 0, set: Dfa::START };
+/// Longer paths are not remembered.
+const LONGEST: usize = 1 << 30;
 
-/// Where a walk ended.
-#[derive(Debug, Clone, Copy)]
-enum End {
-    Set(SetId),
-    /// In the states of `Matcher::loose`.
-    Loose,
+/// Room to work in.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) set: Vec<StateId>,
+    pub(super) next: Vec<StateId>,
+    pub(super) sets: [Vec<StateId>; 2],
+    pub(super) class: Vec<PredicateId>,
+    pub(super) bits: Vec<u64>,
+    pub(super) classes: Vec<ClassId>,
+    pub(super) found: Found,
+    /// The outcomes that make up that of a path: one, and all others that are not `NOTHING`.
+    first_part: OutcomeId,
+    parts: Vec<OutcomeId>,
 }
 
 /// What one path matches, table by table.
 #[derive(Debug, Clone, Copy)]
 pub struct Matches<'m> {
-    verdicts: &'m Verdicts,
-    verdict: usize,
-    tables: usize,
+    outcomes: &'m Outcomes,
+    answer: Option<OutcomeId>,
+    answers: &'m [OutcomeId],
 }
 
 impl<'m> Matches<'m> {
@@ -66,23 +87,40 @@ impl<'m> Matches<'m> {
     /// When `table` is of another graph.
     #[must_use]
     pub fn candidates(&self, table: TableId) -> &'m [RuleIndex] {
-        assert!(table.index() < self.tables, "a table of another graph");
-        self.verdicts.rules(self.verdict, self.tables, table.index())
+        self.outcomes.rules(self.answer.unwrap_or_else(|| self.answers[table.index()]), table)
     }
 }
 
 impl<'g> Matcher<'g> {
     pub(super) fn new(graph: &'g MatcherGraph) -> Self {
+        let mut strands = Strands::new();
+        let start = strands.intern(&graph.nfa, &graph.nfa.start);
+        let active: Vec<StrandId> = Some(start).filter(|strand| *strand != DEAD).into_iter().collect();
         Self {
             graph,
-            classes: Classes::default(),
-            dfa: Dfa::new(graph.nfa.start()),
-            whole: graph.whole.as_ref().map(super::whole::WholePaths::walk),
-            verdicts: VerdictCache::default(),
+            classes: Classes::new(graph.predicates.len()),
+            spawned: Vec::new(),
+            strands,
+            tails: Tails::new(),
+            outcomes: Outcomes::new(&graph.tables),
+            whole: graph.whole.as_ref().map(WholePaths::walk),
             previous: Vec::new(),
-            steps: vec![FIRST],
-            loose: Vec::new(),
-            next: Vec::new(),
+            steps: vec![Step { start: 0, place: 0, begin: 0, end: number(active.len()) }],
+            active,
+            answer: None,
+            answers: vec![NOTHING; graph.tables.len()],
+            passing: Outcomes::new(&graph.tables),
+            work: Work {
+                set: Vec::new(),
+                next: Vec::new(),
+                sets: [Vec::new(), Vec::new()],
+                class: Vec::new(),
+                bits: Vec::new(),
+                classes: Vec::new(),
+                found: Found::new(graph.tables.len()),
+                first_part: NOTHING,
+                parts: Vec::new(),
+            },
             joined: String::new(),
         }
     }
@@ -95,8 +133,8 @@ impl<'g> Matcher<'g> {
 
     /// Resolves a path, cut at the graph's separators.
     pub fn resolve(&mut self, path: &str) -> Matches<'_> {
-        let end = self.end(path);
-        self.matches(end)
+        let known = self.walk(path);
+        self.matches(known)
     }
 
     /// Resolves a path that is given as tokens: the path that they give when joined by the graph's first separator. A
@@ -119,112 +157,216 @@ impl<'g> Matcher<'g> {
         let mut joined = std::mem::take(&mut self.joined);
         joined.clear();
         join(tokens, self.graph.separators.joiner(), &mut joined);
-        let end = self.end(&joined);
+        let known = self.walk(&joined);
         self.joined = joined;
-        self.matches(end)
+        self.matches(known)
     }
 
-    /// Walks a path to its end.
-    fn end(&mut self, path: &str) -> End {
-        let common = common_prefix(&self.previous, path.as_bytes());
-        let end = self.walk(path, common);
-        self.previous.truncate(common);
-        self.previous.extend_from_slice(&path.as_bytes()[common..]);
-        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
-            walk.walk(whole, path, common);
+    fn matches(&self, known: bool) -> Matches<'_> {
+        let outcomes = if known { &self.outcomes } else { &self.passing };
+        Matches { outcomes, answer: self.answer, answers: &self.answers }
+    }
+
+    /// Walks a path from the last token that it has in common with the one before, and sets the answers. `false` when
+    /// they could not be remembered and are in `passing`.
+    fn walk(&mut self, path: &str) -> bool {
+        if path.len() > LONGEST {
+            return self.walk_monster(path);
         }
-        end
-    }
-
-    /// Walks from the last token that begins within the `common` bytes to the end of the path.
-    fn walk(&mut self, path: &str, common: usize) -> End {
+        let text = path.as_bytes();
+        let common = common_prefix(&self.previous, text);
+        self.previous.truncate(common);
+        self.previous.extend_from_slice(&text[common..]);
         while let [_, .., last] = self.steps.as_slice()
-            && last.start > common
+            && last.start as usize > common
         {
             self.steps.pop();
         }
-        let Step { mut start, mut place, set } = *self.steps.last().unwrap_or(&FIRST);
-        let mut end = End::Set(set);
+        let Some(&step) = self.steps.last() else { return false };
+        self.active.truncate(step.end as usize);
+        let known = match self.tail(path, step) {
+            Some(tail) => self.end(tail).is_some(),
+            None => false,
+        };
+        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
+            walk.walk(whole, path, common);
+            if known && self.end_whole().is_some() {
+                return true;
+            }
+        } else if known {
+            return true;
+        }
+        self.walk_loose(path);
+        false
+    }
+
+    /// Walks a path whose places cannot be numbered.
+    #[cold]
+    fn walk_monster(&mut self, path: &str) -> bool {
+        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
+            walk.walk(whole, path, 0);
+        }
+        // The next path has nothing in common with this one.
+        self.previous.clear();
+        self.walk_loose(path);
+        false
+    }
+
+    /// Walks from the last step to where a tail begins that is known, failing that to behind the last number. `None`
+    /// when what the walk leads to is not known and may not be remembered.
+    fn tail(&mut self, path: &str, mut step: Step) -> Option<TailId> {
         loop {
-            let cut = self.graph.cutter.cut(path, start);
-            end = self.advance(end, &path[start..cut.map_or(path.len(), |cut| cut.end)], place);
-            let Some(cut) = cut else { return end };
-            start = cut.next;
-            place = if self.graph.predicates.by_place { cut.place } else { 0 };
-            if let End::Set(set) = end {
-                self.steps.push(Step { start, place, set });
+            let rest = &path.as_bytes()[step.start as usize..];
+            // What begins with a number is unlikely to be known.
+            if !rest.first().is_some_and(u8::is_ascii_digit) {
+                return match self.tails.find(rest, step.place) {
+                    None => self.new_tail(path, step),
+                    found => found,
+                };
+            }
+            match self.token(path, step)? {
+                Some(next) => step = next,
+                None => return self.new_tail(path, step),
             }
         }
     }
 
-    /// Takes one token.
-    fn advance(&mut self, end: End, token: &str, place: Place) -> End {
-        let graph = self.graph;
-        let may_remember = self.has_room();
-        let class = self.classes.class(&graph.predicates, token, place, may_remember);
-        if let (End::Set(set), Some(class)) = (end, class)
-            && let Some(next) = self.dfa.next(set, class)
+    /// Walks behind the last number, and remembers the tail from there.
+    #[cold]
+    fn new_tail(&mut self, path: &str, mut step: Step) -> Option<TailId> {
+        let rest = &path.as_bytes()[step.start as usize..];
+        let end = step.start as usize + behind_numbers(rest, |byte| self.graph.cutter.may_cut(byte));
+        while (step.start as usize) < end
+            && let Some(next) = self.token(path, step)?
         {
-            return End::Set(next);
+            step = next;
         }
-        let predicates = match class {
-            Some(class) => self.classes.predicates(class),
-            None => self.classes.unremembered(),
-        };
-        let from = match end {
-            End::Set(set) => self.dfa.states(set),
-            End::Loose => &self.loose,
-        };
-        graph.nfa.step(from, predicates, &mut self.next);
-        if let (End::Set(set), Some(class), true) = (end, class, may_remember) {
-            return End::Set(self.dfa.insert(set, class, &self.next));
-        }
-        std::mem::swap(&mut self.loose, &mut self.next);
-        End::Loose
-    }
-
-    /// Looks up or works out the verdict at the end of a walk.
-    fn matches(&mut self, end: End) -> Matches<'_> {
-        let may_remember = self.has_room();
-        let graph = self.graph;
-        let whole = self.whole.as_ref().map_or(&[] as &[u32], WholeWalk::matched);
-        let cache = &mut self.verdicts;
-        let key = match end {
-            End::Set(set) => cache.key(set, whole, may_remember),
-            End::Loose => None,
-        };
-        let tables = graph.tables.len();
-        if let Some(key) = key
-            && let Some(verdict) = cache.find(key)
-        {
-            return Matches { verdicts: &self.verdicts.kept, verdict, tables };
-        }
-        let states = match end {
-            End::Set(set) => self.dfa.states(set),
-            End::Loose => &self.loose,
-        };
-        cache.marks.clear();
-        cache.marks.extend(graph.nfa.marks(states));
-        if let Some(of_regex) = &graph.whole {
-            cache.marks.extend(whole.iter().flat_map(|regex| of_regex.marks(*regex as usize)));
-        }
-        match key {
-            Some(key) if may_remember => {
-                let verdict = cache.kept.len(tables);
-                cache.kept.push(&graph.tables, &mut cache.marks);
-                cache.insert(key, verdict);
-                Matches { verdicts: &self.verdicts.kept, verdict, tables }
-            }
-            _ => {
-                cache.passing.clear();
-                cache.passing.push(&graph.tables, &mut cache.marks);
-                Matches { verdicts: &self.verdicts.passing, verdict: 0, tables }
-            }
+        match self.tails.find(&path.as_bytes()[step.start as usize..], step.place) {
+            None => self.learn_tail(path, step.start as usize, step.place),
+            found => found,
         }
     }
 
-    fn has_room(&self) -> bool {
-        self.classes.memory() + self.dfa.memory() + self.verdicts.memory() < self.graph.config.get_cache_capacity()
+    /// Takes the token that begins at `step`, the last. Returns the next step; the inner `None` when there is none.
+    fn token(&mut self, path: &str, step: Step) -> Option<Option<Step>> {
+        let Some(cut) = self.graph.cutter.cut(path, step.start as usize) else { return Some(None) };
+        self.step(&path[step.start as usize..cut.end], step.place)?;
+        let next = Step { start: number(cut.next), place: cut.place, begin: step.end, end: number(self.active.len()) };
+        self.steps.push(next);
+        Some(Some(next))
+    }
+
+    /// Takes one token: appends the strands after it to those before. `None`, with nothing appended, when it leads to
+    /// what is not known and may not be remembered.
+    fn step(&mut self, token: &str, place: Place) -> Option<()> {
+        let class = self.classes.find(token.as_bytes(), place).or_else(|| self.learn(token, place))?;
+        let Range { start: begin, end } = self.last();
+        let mut has_winner = false;
+        for at in begin..end {
+            let from = self.active[at];
+            if self.strands.outlook(from).is_settled {
+                self.push(from, end, &mut has_winner);
+                continue;
+            }
+            let Some(to) = self.strands.next(from, class).or_else(|| self.advance(from, class)) else {
+                self.active.truncate(end);
+                return None;
+            };
+            to.into_iter().for_each(|strand| self.push(strand, end, &mut has_winner));
+        }
+        self.push(self.spawned[class as usize], end, &mut has_winner);
+        if has_winner {
+            self.strands.prune(&mut self.active, end, self.graph.nfa.tables);
+        }
+        Some(())
+    }
+
+    /// Adds a strand to those from `begin` on, unless it is there already.
+    fn push(&mut self, strand: StrandId, begin: usize, has_winner: &mut bool) {
+        if strand != DEAD && !self.active[begin..].contains(&strand) {
+            *has_winner |= self.strands.outlook(strand).has_winner;
+            self.active.push(strand);
+        }
+    }
+
+    /// The strands of the last step.
+    fn last(&self) -> Range<usize> {
+        self.steps.last().map_or(0..0, |step| step.begin as usize..step.end as usize)
+    }
+
+    /// Sets the answers from the last step and what follows it.
+    fn end(&mut self, tail: TailId) -> Option<()> {
+        let mut answer = self.tails.spawned(tail);
+        self.work.parts.clear();
+        for at in self.last() {
+            let strand = self.active[at];
+            let outcome = match self.tails.outcome(strand, tail) {
+                Some(outcome) => outcome,
+                None => self.learn_outcome(strand, tail)?,
+            };
+            if answer == NOTHING {
+                answer = outcome;
+            } else if outcome != NOTHING {
+                self.work.parts.push(outcome);
+            }
+        }
+        self.answer = Some(answer);
+        self.work.first_part = answer;
+        if self.work.parts.is_empty() { Some(()) } else { self.combine() }
+    }
+
+    /// Adds the whole-path regexes that match to the answers.
+    fn end_whole(&mut self) -> Option<()> {
+        let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) else { return Some(()) };
+        let outcome = match walk.outcome() {
+            Some(outcome) => outcome,
+            None if self.has_room() => {
+                let walk = self.whole.as_mut()?;
+                let found = &mut self.work.found;
+                found.clear();
+                whole.marks(walk.matched()).for_each(|mark| found.add(mark));
+                let outcome = self.outcomes.intern(&self.graph.tables, found);
+                walk.set_outcome(outcome);
+                outcome
+            }
+            None => return None,
+        };
+        if outcome == NOTHING {
+            return Some(());
+        }
+        self.work.parts.push(outcome);
+        self.combine()
+    }
+
+    /// Sets the answers from all parts.
+    fn combine(&mut self) -> Option<()> {
+        self.answer = None;
+        for (table, answer) in self.answers.iter_mut().enumerate() {
+            *answer = self.work.first_part;
+            for part in &self.work.parts {
+                match self.outcomes.better(*answer, *part, table) {
+                    Some(better) => *answer = better,
+                    None => return self.merge(),
+                }
+            }
+        }
+        Some(())
+    }
+
+    /// Sets the answers from all parts, when some table's is in none of them alone.
+    #[cold]
+    fn merge(&mut self) -> Option<()> {
+        let mut merged = self.work.first_part;
+        for at in 0..self.work.parts.len() {
+            let part = self.work.parts[at];
+            merged = match self.outcomes.merged(merged, part) {
+                Some(merged) => merged,
+                None if self.has_room() => self.outcomes.merge(&self.graph.tables, merged, part),
+                None => return None,
+            };
+        }
+        self.answer = Some(merged);
+        Some(())
     }
 }
 
@@ -235,84 +377,5 @@ pub(super) fn join<S: AsRef<str>>(tokens: &[S], joiner: char, path: &mut String)
             path.push(joiner);
         }
         path.push_str(token.as_ref());
-    }
-}
-
-/// The verdicts of the remembered sets.
-#[derive(Debug, Default)]
-struct VerdictCache {
-    kept: Verdicts,
-    /// The last verdict that could not be kept.
-    passing: Verdicts,
-    marks: Vec<Mark>,
-    /// Per set, one more than its verdict on paths that no whole-path regex matches; 0 = not known.
-    of_set: Vec<u32>,
-    of_key: HashTable<(Key, u32)>,
-    /// The distinct lists of whole-path regexes that have matched together; numbered from 1.
-    groups: HashTable<u32>,
-    group_ends: Vec<u32>,
-    group_regexes: Vec<u32>,
-}
-
-/// Where a walk over tokens ended, and which whole-path regexes match (0 = none).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Key {
-    set: SetId,
-    group: u32,
-}
-
-impl Key {
-    fn hash(self) -> u64 {
-        hash::pair(self.set, self.group)
-    }
-}
-
-impl VerdictCache {
-    fn key(&mut self, set: SetId, whole: &[u32], may_remember: bool) -> Option<Key> {
-        if whole.is_empty() {
-            return Some(Key { set, group: 0 });
-        }
-        let Self { groups, group_ends: ends, group_regexes: regexes, .. } = self;
-        let hash = hash::words(whole);
-        let group = match groups.find(hash, |group| slice(regexes, ends, group - 1) == whole) {
-            Some(group) => *group,
-            None if may_remember => {
-                regexes.extend_from_slice(whole);
-                ends.push(super::classes::number(regexes.len()));
-                let group = super::classes::number(ends.len());
-                groups.insert_unique(hash, group, |group| hash::words(slice(regexes, ends, group - 1)));
-                group
-            }
-            None => return None,
-        };
-        Some(Key { set, group })
-    }
-
-    fn find(&self, key: Key) -> Option<usize> {
-        let verdict = match key.group {
-            0 => self.of_set.get(key.set as usize)?.checked_sub(1)?,
-            _ => self.of_key.find(key.hash(), |(other, _)| *other == key)?.1,
-        };
-        Some(verdict as usize)
-    }
-
-    fn insert(&mut self, key: Key, verdict: usize) {
-        let verdict = super::classes::number(verdict);
-        if key.group == 0 {
-            let set = key.set as usize;
-            if self.of_set.len() <= set {
-                self.of_set.resize(set + 1, 0);
-            }
-            self.of_set[set] = verdict + 1;
-        } else {
-            self.of_key.insert_unique(key.hash(), (key, verdict), |(key, _)| key.hash());
-        }
-    }
-
-    fn memory(&self) -> usize {
-        self.kept.memory()
-            + self.of_key.allocation_size()
-            + self.groups.allocation_size()
-            + 4 * (self.of_set.capacity() + self.group_ends.capacity() + self.group_regexes.capacity())
     }
 }

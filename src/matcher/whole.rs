@@ -9,7 +9,9 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::BuildError;
+use super::lists::Lists;
 use super::nfa::Mark;
+use super::outcomes::{NOTHING, OutcomeId};
 
 /// The whole-path regexes of all tables.
 #[derive(Debug)]
@@ -113,9 +115,9 @@ impl WholePaths {
         self.ids.get(text).and_then(|id| u32::try_from(*id).ok())
     }
 
-    /// The rules that a regex belongs to.
-    pub(super) fn marks(&self, regex: usize) -> &[Mark] {
-        &self.marks[regex]
+    /// The rules that some regexes belong to.
+    pub(super) fn marks(&self, regexes: &[u32]) -> impl Iterator<Item = Mark> {
+        regexes.iter().flat_map(|regex| &self.marks[*regex as usize]).copied()
     }
 
     pub(super) fn walk(&self) -> WholeWalk {
@@ -125,6 +127,8 @@ impl WholePaths {
             checkpoints: Vec::new(),
             fallback: None,
             matched: Vec::new(),
+            groups: Lists::new(),
+            outcomes: Vec::new(),
         }
     }
 }
@@ -140,6 +144,9 @@ pub(super) struct WholeWalk {
     fallback: Option<(pikevm::Cache, PatternSet)>,
     /// The regexes that match the path walked last, in order.
     matched: Vec<u32>,
+    /// The lists of regexes that have matched together, each with its outcome.
+    groups: Lists<u32>,
+    outcomes: Vec<OutcomeId>,
 }
 
 const STRIDE: usize = 8;
@@ -171,6 +178,25 @@ impl WholeWalk {
     /// The regexes that match the path walked last, in order.
     pub(super) fn matched(&self) -> &[u32] {
         &self.matched
+    }
+
+    /// The outcome of the regexes that match the path walked last, where it is known.
+    pub(super) fn outcome(&self) -> Option<OutcomeId> {
+        if self.matched.is_empty() {
+            return Some(NOTHING);
+        }
+        self.groups.find(&self.matched).map(|group| self.outcomes[group as usize])
+    }
+
+    /// Remembers that outcome.
+    pub(super) fn set_outcome(&mut self, outcome: OutcomeId) {
+        self.groups.intern(&self.matched);
+        self.outcomes.push(outcome);
+    }
+
+    /// Bytes in use by what was remembered.
+    pub(super) fn memory(&self) -> usize {
+        self.groups.memory() + 4 * self.outcomes.capacity()
     }
 
     /// The DFA's state at the end of the path; `None` when it gives up.

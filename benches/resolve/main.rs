@@ -1,0 +1,147 @@
+//! What it costs to resolve every path of a large checkpoint, by number of rules, beside other ways to do it.
+//!
+//! `cargo bench --bench resolve` prints a table. Each measurement of the matcher begins with an empty cache and takes
+//! every path in order: interning, classification and determinisation are part of it. All ways must give the same
+//! answers, and that is checked. `cargo bench --bench resolve -- matcher` leaves the other ways out; numbers choose
+//! the numbers of rules.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and one that cannot go on has failed")]
+
+mod counting;
+mod paths;
+mod random;
+mod rules;
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use flow_fabric::matcher::{Config, MatcherGraph, Mode, Rule, Table};
+use flow_fabric::pattern::{Pattern, PatternSpec, Separators};
+use regex::{Regex, RegexBuilder, RegexSet, RegexSetBuilder};
+
+#[global_allocator]
+static ALLOCATOR: counting::Counting = counting::Counting;
+
+const SIZES: [usize; 4] = [10, 100, 1_000, 10_000];
+const RUNS: usize = 31;
+/// The other ways stop when they have taken this long; what they did until then counts.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let alone = arguments.iter().any(|argument| argument == "matcher");
+    let mut sizes: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
+    if sizes.is_empty() {
+        sizes = SIZES.to_vec();
+    }
+    let paths = paths::deepseek();
+    let mut shuffled = paths.clone();
+    random::Random(3).shuffle(&mut shuffled);
+    println!("{} paths, one thread, median of {RUNS} runs", paths.len());
+    println!(
+        "{:>7} {:>12} {:>12} {:>12} {:>12} {:>12} {:>10} {:>12} {:>12}",
+        "rules", "matcher", "shuffled", "simulated", "compile", "graph", "cache", "RegexSet", "Regex loop"
+    );
+    for size in sizes {
+        let rules = rules::rules(size);
+        let separators = Separators::default();
+        let patterns: Vec<Pattern> = rules
+            .iter()
+            .map(|tokens| Pattern::new(PatternSpec::Tokens(tokens.clone()), &separators).unwrap())
+            .collect();
+        let mut compile = Vec::new();
+        let (graph, graph_bytes) = counting::peak(|| {
+            let mut graph = None;
+            for _ in 0..5 {
+                drop(graph.take());
+                let start = Instant::now();
+                graph = Some(build(&patterns, &separators, Config::new()));
+                compile.push(start.elapsed());
+            }
+            graph.unwrap()
+        });
+        let (answers, cache_bytes) = counting::peak(|| resolve(&graph, &paths));
+        let time = |graph: &MatcherGraph, paths: &[String], runs: usize| {
+            let runs = (0..runs).map(|_| {
+                let start = Instant::now();
+                black_box(resolve_only(graph, paths));
+                start.elapsed()
+            });
+            per_path(median(runs.collect()), paths.len())
+        };
+        let in_order = time(&graph, &paths, RUNS);
+        let in_no_order = time(&graph, &shuffled, RUNS);
+        let simulated = time(&build(&patterns, &separators, Config::new().cache_capacity(0)), &paths, 1);
+        print!(
+            "{size:>7} {:>9.1} ns {:>9.1} ns {:>9.0} ns {:>9.2} ms {:>8.2} MiB {:>6.2} MiB",
+            in_order,
+            in_no_order,
+            simulated,
+            median(compile).as_secs_f64() * 1e3,
+            graph_bytes as f64 / f64::from(1 << 20),
+            (cache_bytes - answers.len() * size_of::<Option<u32>>()) as f64 / f64::from(1 << 20),
+        );
+        if alone {
+            println!();
+            continue;
+        }
+        let texts: Vec<String> = rules.iter().map(|rule| rules::whole_path(rule)).collect();
+        let set = RegexSetBuilder::new(&texts).size_limit(1 << 32).dfa_size_limit(1 << 30).build().unwrap();
+        let each: Vec<Regex> = texts.iter().map(|text| RegexBuilder::new(text).build().unwrap()).collect();
+        let with_set = |set: &RegexSet, path: &str| set.matches(path).iter().next();
+        let with_each = |each: &Vec<Regex>, path: &str| each.iter().position(|regex| regex.is_match(path));
+        for cost in [others(&set, with_set, &paths, &answers), others(&each, with_each, &paths, &answers)] {
+            print!(" {cost:>9.0} ns");
+        }
+        println!();
+    }
+}
+
+fn build(patterns: &[Pattern], separators: &Separators, config: Config) -> MatcherGraph {
+    let rule = |pattern| Rule { name: "rule", pattern, excepts: vec![], conditional: false };
+    let rules = patterns.iter().map(|pattern| rule(pattern.lowered())).collect();
+    MatcherGraph::with_config(&[Table { name: "partition", mode: Mode::First, rules }], separators, config).unwrap()
+}
+
+/// The deciding rule of every path.
+fn resolve(graph: &MatcherGraph, paths: &[String]) -> Vec<Option<u32>> {
+    let table = graph.tables().next().unwrap();
+    let mut matcher = graph.matcher();
+    let mut answers = Vec::with_capacity(paths.len());
+    for path in paths {
+        answers.push(matcher.resolve(path).candidates(table).first().map(|rule| rule.index() as u32));
+    }
+    answers
+}
+
+/// What is timed: the same, without a list of answers.
+fn resolve_only(graph: &MatcherGraph, paths: &[String]) -> usize {
+    let table = graph.tables().next().unwrap();
+    let mut matcher = graph.matcher();
+    let rule = |path: &String| matcher.resolve(path).candidates(table).first().map_or(0, |rule| rule.index());
+    paths.iter().map(rule).fold(0, usize::wrapping_add)
+}
+
+/// Time per path of another way, over the paths in steps that spread over all of them, until patience ends.
+fn others<M>(matcher: &M, first: impl Fn(&M, &str) -> Option<usize>, paths: &[String], answers: &[Option<u32>]) -> f64 {
+    // Coprime with the number of paths: every path is visited once.
+    let step = 7_919;
+    let mut done = 0;
+    let start = Instant::now();
+    while done < paths.len() && start.elapsed() < PATIENCE {
+        let at = done * step % paths.len();
+        let answer = first(matcher, &paths[at]).map(|rule| rule as u32);
+        assert_eq!(answer, answers[at], "{}", paths[at]);
+        done += 1;
+    }
+    per_path(start.elapsed(), done)
+}
+
+fn per_path(time: Duration, paths: usize) -> f64 {
+    time.as_secs_f64() * 1e9 / paths as f64
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}

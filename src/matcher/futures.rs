@@ -1,0 +1,238 @@
+//! The graph's nodes as states of the automaton; nodes with the same future are one state.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+use petgraph::Direction;
+use petgraph::visit::EdgeRef;
+
+use super::TableId;
+use super::graph::{Edge, Graph, Node, TableEntry};
+use super::lists::number;
+use super::nfa::{Mark, NONE, Nfa, State, StateId, Way};
+use super::predicates::{PredicateId, Predicates};
+use crate::pattern::Step;
+
+/// Makes the automaton of a graph. Reads it from its leaves to its roots, so that a node's children are states before it.
+pub(super) fn automaton(
+    graph: &Graph,
+    tables: &[TableEntry],
+    predicate_of: &[Option<PredicateId>],
+    predicates: &Predicates,
+) -> Nfa {
+    let mut builder = Builder::default();
+    let table_of = table_of_nodes(graph);
+    let mut state_of = vec![NONE; graph.node_count()];
+    for node in graph.node_indices().rev() {
+        if !matches!(graph[node], Node::Table(_) | Node::Step(_)) {
+            continue;
+        }
+        let mut future = Future {
+            table: table_of[node.index()],
+            repeats: graph[node] == Node::Step(Step::Gap),
+            gap: NONE,
+            edges: Vec::new(),
+            marks: Vec::new(),
+        };
+        for edge in graph.edges(node) {
+            let target = edge.target();
+            match (edge.weight(), &graph[target]) {
+                (Edge::Next, Node::Step(Step::Gap)) => future.gap = state_of[target.index()],
+                (Edge::Next, _) => {
+                    if let Some(predicate) = predicate_of[target.index()] {
+                        future.edges.push((predicate, state_of[target.index()]));
+                    }
+                }
+                (weight, Node::Rule(table, rule)) => {
+                    let veto = matches!(weight, Edge::Veto(_));
+                    let decides = !veto && tables[table.index()].decides(*rule);
+                    future.marks.push(Mark { table: *table, rule: *rule, veto, decides });
+                }
+                _ => {}
+            }
+        }
+        state_of[node.index()] = builder.state(future);
+    }
+    let roots: Vec<StateId> = tables.iter().map(|table| state_of[table.root.index()]).collect();
+    builder.finish(&roots, predicates)
+}
+
+/// The table that each node belongs to.
+fn table_of_nodes(graph: &Graph) -> Vec<TableId> {
+    let mut table_of = vec![TableId(0); graph.node_count()];
+    for node in graph.node_indices() {
+        table_of[node.index()] = match graph[node] {
+            Node::Table(table) | Node::Rule(table, _) => table,
+            // A step comes after the one before it.
+            Node::Step(_) | Node::WholePath(_) => graph
+                .neighbors_directed(node, Direction::Incoming)
+                .next()
+                .map_or(TableId(0), |parent| table_of[parent.index()]),
+        };
+    }
+    table_of
+}
+
+/// What tells one state from another: all that can become of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Future {
+    table: TableId,
+    repeats: bool,
+    /// The gap that may begin after the state, or `NONE`.
+    gap: StateId,
+    edges: Vec<(PredicateId, StateId)>,
+    marks: Vec<Mark>,
+}
+
+impl Future {
+    /// Nothing but a rule that has won.
+    fn won(mark: Mark) -> Self {
+        Self { table: mark.table, repeats: true, gap: NONE, edges: Vec::new(), marks: vec![mark] }
+    }
+
+    /// The mark of the rule that has won once this is active.
+    fn winner(&self) -> Option<Mark> {
+        self.marks.iter().find(|mark| mark.decides && self.repeats).copied()
+    }
+
+    fn is_won(&self) -> bool {
+        self.edges.is_empty() && self.gap == NONE && self.marks.len() == 1 && self.winner().is_some()
+    }
+}
+
+#[derive(Default)]
+struct Builder {
+    ids: HashMap<Future, StateId, FixedState>,
+    /// By number, so that what a future refers to comes before it.
+    futures: Vec<Future>,
+}
+
+impl Builder {
+    fn state(&mut self, mut future: Future) -> StateId {
+        future.edges.sort_unstable();
+        future.marks.sort_unstable();
+        future.marks.dedup();
+        if let Some(id) = self.ids.get(&future) {
+            return *id;
+        }
+        if let Some(mark) = future.winner().filter(|_| !future.is_won()) {
+            self.state(Future::won(mark));
+        }
+        let id = number(self.futures.len());
+        self.futures.push(future.clone());
+        self.ids.insert(future, id);
+        id
+    }
+
+    /// Numbers the states anew, those of rules that have won last, and lays them out.
+    fn finish(mut self, roots: &[StateId], predicates: &Predicates) -> Nfa {
+        // What a window that takes no token leaves active from the start.
+        let mut start_gaps = Vec::new();
+        for root in roots {
+            let gap = self.futures[*root as usize].gap;
+            if gap != NONE && !self.futures[gap as usize].marks.is_empty() {
+                let edges = Vec::new();
+                start_gaps.push(self.state(Future { edges, ..self.futures[gap as usize].clone() }));
+            }
+        }
+        let mut order: Vec<StateId> = (0..number(self.futures.len())).collect();
+        order.sort_by_cached_key(|id| {
+            let future = &self.futures[*id as usize];
+            future.winner().filter(|_| future.is_won())
+        });
+        let mut new_id = vec![NONE; order.len()];
+        for (new, old) in order.iter().enumerate() {
+            new_id[*old as usize] = number(new);
+        }
+        let first_won = order.partition_point(|id| !self.futures[*id as usize].is_won());
+        let mut nfa = Nfa {
+            states: Vec::with_capacity(order.len()),
+            ways: Vec::new(),
+            marks: Vec::new(),
+            start: Vec::new(),
+            floating: Vec::new(),
+            first_won: number(first_won),
+            tables: roots.len(),
+        };
+        let first_rules = self.first_rules();
+        for old in &order {
+            let future = &self.futures[*old as usize];
+            let begin = number(nfa.ways.len());
+            nfa.ways.extend(future.edges.iter().map(|(predicate, target)| self.way(*predicate, *target, &new_id)));
+            let literals = future.edges.partition_point(|edge| predicates.is_literal(edge.0));
+            let marks = number(nfa.marks.len());
+            nfa.marks.extend(future.marks.iter().filter(|mark| !mark.decides));
+            nfa.states.push(State {
+                literals: begin..begin + number(literals),
+                others_end: number(nfa.ways.len()),
+                marks: marks..number(nfa.marks.len()),
+                decides: future.marks.iter().find(|mark| mark.decides).map_or(NONE, |mark| mark.rule.0),
+                first_rule: first_rules[*old as usize],
+                table: future.table.0,
+                repeats: future.repeats,
+            });
+        }
+        for root in roots {
+            let future = &self.futures[*root as usize];
+            if !future.edges.is_empty() || !future.marks.is_empty() {
+                nfa.start.push(new_id[*root as usize]);
+            }
+            if future.gap != NONE {
+                nfa.floating.push(new_id[future.gap as usize]);
+            }
+        }
+        for gap in start_gaps {
+            nfa.start.extend(self.enters(gap, &new_id).iter().filter(|id| **id != NONE));
+        }
+        let mut start = std::mem::take(&mut nfa.start);
+        nfa.normalize(&mut start);
+        nfa.start = start;
+        nfa
+    }
+
+    fn way(&self, predicate: PredicateId, target: StateId, new_id: &[StateId]) -> Way {
+        let own = &self.futures[target as usize];
+        let gap = self.futures.get(own.gap as usize);
+        let marks = || own.marks.iter().chain(gap.iter().flat_map(|gap| &gap.marks));
+        Way {
+            predicate,
+            enters: self.enters(target, new_id),
+            decides: marks().filter(|mark| mark.decides).map(|mark| mark.rule.0).min().unwrap_or(NONE),
+            table: own.table.0,
+            marked: marks().any(|mark| !mark.decides),
+        }
+    }
+
+    /// What becomes active with a state, in new numbers.
+    fn enters(&self, id: StateId, new_id: &[StateId]) -> [StateId; 3] {
+        let future = &self.futures[id as usize];
+        let mut enters = [NONE; 3];
+        let mut count = 0;
+        let mut push = |id: StateId| {
+            enters[count] = new_id[id as usize];
+            count += 1;
+        };
+        let (own, gap) = if future.repeats { (None, Some(id)) } else { (Some(id), Some(future.gap)) };
+        let good_for_more = future.gap == NONE || !future.edges.is_empty() || !future.marks.is_empty();
+        own.filter(|_| good_for_more).into_iter().for_each(&mut push);
+        for gap in gap.into_iter().filter(|gap| *gap != NONE) {
+            push(gap);
+            let future = &self.futures[gap as usize];
+            let won = future.winner().filter(|_| !future.is_won()).and_then(|mark| self.ids.get(&Future::won(mark)));
+            won.into_iter().for_each(|won| push(*won));
+        }
+        enters
+    }
+
+    /// Per state, the first rule that can be reached from it.
+    fn first_rules(&self) -> Vec<u32> {
+        let mut first_rules: Vec<u32> = Vec::with_capacity(self.futures.len());
+        for future in &self.futures {
+            let children = future.edges.iter().map(|edge| edge.1).chain((future.gap != NONE).then_some(future.gap));
+            let of_children = children.map(|child| first_rules[child as usize]);
+            let first = of_children.chain(future.marks.iter().map(|mark| mark.rule.0)).min();
+            first_rules.push(first.unwrap_or(NONE));
+        }
+        first_rules
+    }
+}

@@ -1,0 +1,146 @@
+//! What a walk does where it meets something new: works it out, and remembers it if there is room.
+
+use super::classes::ClassId;
+use super::nfa::{Symbol, set_bits};
+use super::outcomes::OutcomeId;
+use super::predicates::Place;
+use super::run::{Matcher, Work};
+use super::strands::StrandId;
+use super::tails::TailId;
+use super::whole::WholeWalk;
+
+impl Matcher<'_> {
+    /// Remembers a token, if there is room.
+    #[cold]
+    pub(super) fn learn(&mut self, token: &str, place: Place) -> Option<ClassId> {
+        if !self.has_room() {
+            return None;
+        }
+        let class = self.classes.insert(&self.graph.predicates, token, place);
+        if class as usize == self.spawned.len() {
+            let set = &mut self.work.set;
+            set.clear();
+            self.graph.nfa.spawn(self.classes.symbol(class), set);
+            self.spawned.push(self.strands.intern(&self.graph.nfa, set));
+        }
+        Some(class)
+    }
+
+    /// Works out the strands after a token, if there is room to remember them.
+    #[cold]
+    pub(super) fn advance(&mut self, from: StrandId, class: ClassId) -> Option<[StrandId; 2]> {
+        if !self.has_room() {
+            return None;
+        }
+        let symbol = self.classes.symbol(class);
+        Some(self.strands.advance(&self.graph.nfa, from, class, symbol, &mut self.work.sets))
+    }
+
+    /// Remembers the tail of `path` from `start` on, if there is room.
+    #[cold]
+    pub(super) fn learn_tail(&mut self, path: &str, start: usize, place: Place) -> Option<TailId> {
+        let mut classes = std::mem::take(&mut self.work.classes);
+        classes.clear();
+        let complete = self.classify(path, start, place, &mut classes);
+        let tail = complete.filter(|()| self.has_room()).map(|()| {
+            let Work { set, next, found, .. } = &mut self.work;
+            let nfa = &self.graph.nfa;
+            set.clear();
+            found.clear();
+            for (at, class) in classes.iter().enumerate() {
+                let symbol = self.classes.symbol(*class);
+                if at + 1 == classes.len() {
+                    nfa.end(set, symbol, found);
+                    nfa.spawn_end(symbol, found);
+                } else {
+                    nfa.step(set, symbol, next);
+                    nfa.spawn(symbol, next);
+                    std::mem::swap(set, next);
+                }
+            }
+            let spawned = self.outcomes.intern(&self.graph.tables, found);
+            self.tails.insert(&path.as_bytes()[start..], place, &classes, spawned)
+        });
+        self.work.classes = classes;
+        tail
+    }
+
+    /// Appends the classes of the tokens of `path` from `start` on.
+    fn classify(&mut self, path: &str, mut start: usize, mut place: Place, classes: &mut Vec<ClassId>) -> Option<()> {
+        loop {
+            let cut = self.graph.cutter.cut(path, start);
+            let token = &path[start..cut.map_or(path.len(), |cut| cut.end)];
+            classes.push(self.classes.find(token.as_bytes(), place).or_else(|| self.learn(token, place))?);
+            let Some(cut) = cut else { return Some(()) };
+            start = cut.next;
+            place = cut.place;
+        }
+    }
+
+    /// Works out what a tail makes of a strand, if there is room to remember it.
+    #[cold]
+    pub(super) fn learn_outcome(&mut self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
+        if !self.has_room() {
+            return None;
+        }
+        let Work { set, next, found, .. } = &mut self.work;
+        found.clear();
+        let mut states = self.strands.states(strand);
+        if let [classes @ .., last] = self.tails.classes(tail) {
+            for class in classes {
+                self.graph.nfa.step(states, self.classes.symbol(*class), next);
+                std::mem::swap(set, next);
+                states = set;
+            }
+            self.graph.nfa.end(states, self.classes.symbol(*last), found);
+        }
+        let outcome = self.outcomes.intern(&self.graph.tables, found);
+        self.tails.set_outcome(strand, tail, outcome);
+        Some(outcome)
+    }
+
+    /// Walks the whole path without remembering anything, and sets the answer, an outcome of `passing`.
+    #[cold]
+    pub(super) fn walk_loose(&mut self, path: &str) {
+        let graph = self.graph;
+        let Work { set, next, class, bits, found, .. } = &mut self.work;
+        set.clear();
+        set.extend_from_slice(&graph.nfa.start);
+        found.clear();
+        let (mut start, mut place) = (0, 0);
+        loop {
+            let cut = graph.cutter.cut(path, start);
+            graph.predicates.classify(&path[start..cut.map_or(path.len(), |cut| cut.end)], place, class);
+            bits.clear();
+            bits.resize(graph.predicates.len().div_ceil(64), 0);
+            set_bits(bits, class);
+            let literals = class.partition_point(|id| graph.predicates.is_literal(*id));
+            let symbol = Symbol { predicates: class, literals, bits };
+            let Some(cut) = cut else {
+                graph.nfa.end(set, symbol, found);
+                graph.nfa.spawn_end(symbol, found);
+                break;
+            };
+            graph.nfa.step(set, symbol, next);
+            graph.nfa.spawn(symbol, next);
+            std::mem::swap(set, next);
+            start = cut.next;
+            place = cut.place;
+        }
+        let matched = self.whole.as_ref().map_or(&[] as &[u32], WholeWalk::matched);
+        graph.whole.iter().flat_map(|whole| whole.marks(matched)).for_each(|mark| found.add(mark));
+        self.passing.clear(&graph.tables);
+        let outcome = self.passing.intern(&graph.tables, found);
+        self.answer = Some(outcome);
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        let used = self.classes.memory()
+            + self.strands.memory()
+            + self.tails.memory()
+            + self.outcomes.memory()
+            + self.whole.as_ref().map_or(0, WholeWalk::memory)
+            + 4 * self.spawned.capacity();
+        used < self.graph.config.get_cache_capacity()
+    }
+}

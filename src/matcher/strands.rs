@@ -1,0 +1,142 @@
+//! Strands: what has become of all patterns that began at the same token.
+//!
+//! A position in a path is a list of strands. They are followed one by one, so that windows that begin at different
+//! tokens do not multiply each other's states: rules about layers and rules about experts need as many states as there
+//! are layers plus experts, not layers times experts.
+
+use hashbrown::HashTable;
+
+use super::classes::ClassId;
+use super::hash;
+use super::lists::Lists;
+use super::nfa::{NONE, Nfa, StateId, Symbol};
+
+/// A remembered set of states.
+pub(super) type StrandId = u32;
+
+/// The strand that matches nothing any more.
+pub(super) const DEAD: StrandId = StrandId::MAX;
+
+/// The strands that walks have met so far, and the ways between them.
+#[derive(Debug)]
+pub(super) struct Strands {
+    sets: Lists<StateId>,
+    outlooks: Vec<Outlook>,
+    /// Per strand and table.
+    prospects: Vec<Prospect>,
+    transitions: HashTable<Transition>,
+}
+
+/// What can become of a strand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Outlook {
+    /// Whether a rule has won in some table.
+    pub(super) has_winner: bool,
+    /// Whether nothing can change any more: rules have won and nothing else is active.
+    pub(super) is_settled: bool,
+}
+
+/// What can become of a strand in one table.
+#[derive(Debug, Clone, Copy)]
+struct Prospect {
+    /// The first rule that it can still lead to; `NONE` without any.
+    first_rule: u32,
+    /// The rule that has won, whatever follows; or `NONE`.
+    winner: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Transition {
+    from: StrandId,
+    class: ClassId,
+    to: [StrandId; 2],
+}
+
+impl Strands {
+    pub(super) fn new() -> Self {
+        Self { sets: Lists::new(), outlooks: Vec::new(), prospects: Vec::new(), transitions: HashTable::new() }
+    }
+
+    /// The strand of a set.
+    pub(super) fn intern(&mut self, nfa: &Nfa, set: &[StateId]) -> StrandId {
+        if set.is_empty() {
+            return DEAD;
+        }
+        let id = self.sets.intern(set);
+        if id as usize == self.outlooks.len() {
+            let begin = self.prospects.len();
+            self.prospects.resize(begin + nfa.tables, Prospect { first_rule: NONE, winner: NONE });
+            for state in set {
+                let (table, first_rule, has_won) = nfa.outlook(*state);
+                let prospect = &mut self.prospects[begin + table];
+                prospect.first_rule = prospect.first_rule.min(first_rule);
+                if has_won {
+                    prospect.winner = first_rule;
+                }
+            }
+            let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
+            self.outlooks.push(Outlook { has_winner, is_settled: nfa.is_settled(set) });
+        }
+        id
+    }
+
+    /// The strands after a token, where they are known; those that are not there are `DEAD`.
+    pub(super) fn next(&self, from: StrandId, class: ClassId) -> Option<[StrandId; 2]> {
+        let is = |known: &Transition| known.from == from && known.class == class;
+        self.transitions.find(hash::pair(from, class), is).map(|known| known.to)
+    }
+
+    /// Works out the strands after a token and remembers them.
+    #[cold]
+    pub(super) fn advance(
+        &mut self,
+        nfa: &Nfa,
+        from: StrandId,
+        class: ClassId,
+        symbol: Symbol<'_>,
+        scratch: &mut [Vec<StateId>; 2],
+    ) -> [StrandId; 2] {
+        let [to, apart] = scratch;
+        nfa.step_apart(self.sets.get(from), symbol, to, apart);
+        let to = [self.intern(nfa, to), self.intern(nfa, apart)];
+        let transition = Transition { from, class, to };
+        self.transitions.insert_unique(hash::pair(from, class), transition, |t| hash::pair(t.from, t.class));
+        to
+    }
+
+    /// What can become of a strand.
+    pub(super) fn outlook(&self, strand: StrandId) -> Outlook {
+        self.outlooks[strand as usize]
+    }
+
+    /// The states of a strand, sorted.
+    pub(super) fn states(&self, strand: StrandId) -> &[StateId] {
+        self.sets.get(strand)
+    }
+
+    /// Drops from a position the strands that cannot change the answer any more: in each table, they lead only to
+    /// rules after one that has won in another strand.
+    pub(super) fn prune(&self, position: &mut Vec<StrandId>, begin: usize, tables: usize) {
+        let prospects = |strand: StrandId| &self.prospects[strand as usize * tables..][..tables];
+        let mut kept = begin;
+        for at in begin..position.len() {
+            let matters = prospects(position[at]).iter().enumerate().any(|(table, own)| {
+                let winner = position[begin..].iter().map(|other| prospects(*other)[table].winner).min();
+                winner.is_none_or(|winner| own.first_rule < winner || own.winner == winner && winner != NONE)
+            });
+            if matters {
+                position.swap(kept, at);
+                kept += 1;
+            }
+        }
+        position.truncate(kept);
+    }
+
+    /// Bytes in use, approximately.
+    pub(super) fn memory(&self) -> usize {
+        self.sets.memory()
+            + self.transitions.allocation_size()
+            + size_of::<Outlook>() * self.outlooks.capacity()
+            + size_of::<Prospect>() * self.prospects.capacity()
+    }
+}

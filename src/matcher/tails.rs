@@ -1,0 +1,145 @@
+//! Tails: how paths end, looked up in one piece.
+//!
+//! Behind the number of a layer or of an expert, many paths go on alike. What a strand makes of such an ending is worked
+//! out once and then looked up by the ending's whole text.
+
+use hashbrown::HashTable;
+
+use super::classes::ClassId;
+use super::hash;
+use super::lists::number;
+use super::outcomes::OutcomeId;
+use super::predicates::Place;
+use super::strands::StrandId;
+
+/// A text from the beginning of a token to the end of a path, and the place of that token.
+pub(super) type TailId = u32;
+
+/// The tails met so far.
+#[derive(Debug)]
+pub(super) struct Tails {
+    ids: HashTable<TailId>,
+    tails: Vec<Tail>,
+    text: Vec<u8>,
+    classes: Vec<ClassId>,
+    outcomes: HashTable<Known>,
+    /// The tail found last.
+    last: TailId,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tail {
+    hash: u64,
+    start: u32,
+    length: u32,
+    place: Place,
+    /// The tail that was found after this one.
+    follower: TailId,
+    /// The outcome of what begins within the tail.
+    spawned: OutcomeId,
+    /// Where its classes begin in `classes`; they end where those of the next tail begin.
+    classes: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    strand: StrandId,
+    tail: TailId,
+    outcome: OutcomeId,
+}
+
+impl Tails {
+    pub(super) fn new() -> Self {
+        Self {
+            ids: HashTable::new(),
+            tails: Vec::new(),
+            text: Vec::new(),
+            classes: Vec::new(),
+            outcomes: HashTable::new(),
+            last: 0,
+        }
+    }
+
+    /// The tail with this text, if it is known.
+    pub(super) fn find(&mut self, text: &[u8], place: Place) -> Option<TailId> {
+        // Modules list their tensors in the same order again and again.
+        let last = self.tails.get(self.last as usize)?;
+        let found = if self.is(last.follower, text, place) {
+            last.follower
+        } else {
+            let found = *self.ids.find(hash::text(text, place), |known| self.is(*known, text, place))?;
+            self.tails[self.last as usize].follower = found;
+            found
+        };
+        self.last = found;
+        Some(found)
+    }
+
+    fn is(&self, tail: TailId, text: &[u8], place: Place) -> bool {
+        let tail = &self.tails[tail as usize];
+        tail.length as usize == text.len()
+            && tail.place == place
+            && self.text.get(tail.start as usize..).is_some_and(|known| known.starts_with(text))
+    }
+
+    /// Remembers a tail: the classes of its tokens, and the outcome of what begins within it.
+    pub(super) fn insert(&mut self, text: &[u8], place: Place, classes: &[ClassId], spawned: OutcomeId) -> TailId {
+        let hash = hash::text(text, place);
+        let id = number(self.tails.len());
+        self.tails.push(Tail {
+            hash,
+            start: number(self.text.len()),
+            length: number(text.len()),
+            place,
+            follower: id,
+            spawned,
+            classes: number(self.classes.len()),
+        });
+        self.text.extend_from_slice(text);
+        self.classes.extend_from_slice(classes);
+        let tails = &self.tails;
+        self.ids.insert_unique(hash, id, |known| tails[*known as usize].hash);
+        self.last = id;
+        id
+    }
+
+    /// The outcome of what begins within a tail.
+    pub(super) fn spawned(&self, tail: TailId) -> OutcomeId {
+        self.tails[tail as usize].spawned
+    }
+
+    /// The classes of a tail's tokens.
+    pub(super) fn classes(&self, tail: TailId) -> &[ClassId] {
+        let begin = self.tails[tail as usize].classes as usize;
+        let end = self.tails.get(tail as usize + 1).map_or(self.classes.len(), |next| next.classes as usize);
+        &self.classes[begin..end]
+    }
+
+    /// The outcome of a strand at the end of a tail, where it is known.
+    pub(super) fn outcome(&self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
+        let is = |known: &Known| known.strand == strand && known.tail == tail;
+        self.outcomes.find(hash::pair(strand, tail), is).map(|known| known.outcome)
+    }
+
+    /// Remembers the outcome of a strand at the end of a tail.
+    pub(super) fn set_outcome(&mut self, strand: StrandId, tail: TailId, outcome: OutcomeId) {
+        let known = Known { strand, tail, outcome };
+        self.outcomes.insert_unique(hash::pair(strand, tail), known, |known| hash::pair(known.strand, known.tail));
+    }
+
+    /// Bytes in use, approximately.
+    pub(super) fn memory(&self) -> usize {
+        self.ids.allocation_size()
+            + self.outcomes.allocation_size()
+            + self.text.capacity()
+            + size_of::<Tail>() * self.tails.capacity()
+            + 4 * self.classes.capacity()
+    }
+}
+
+/// Where in `text` the last token that ends in a digit, and is not the last token, gives way to the next: up to there
+/// paths are likely to differ in numbers, from there on to be alike. 0 when there is no such token.
+pub(super) fn behind_numbers(text: &[u8], is_separator: impl Fn(u8) -> bool) -> usize {
+    let pair = |pair: &[u8]| matches!(pair, [digit, separator] if digit.is_ascii_digit() && is_separator(*separator));
+    text.windows(2).rposition(pair).map_or(0, |at| at + 2)
+}
