@@ -1,7 +1,9 @@
 //! Grouping: from stored tensors to logical weights.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
+
+use foldhash::fast::RandomState;
 
 use super::layouts::{self, DeclaredLayout, Found, Tensors};
 use super::trouble::{Report, Trouble, quoted};
@@ -87,8 +89,10 @@ enum Fate {
 fn group(tensors: &Tensors<'_>, declared: &[DeclaredLayout], report: &mut Report) -> Vec<Weight> {
     let mut fates = vec![Fate::Free; tensors.len()];
     // Each group at the place of its first stored tensor.
-    let mut groups: HashMap<usize, Found> = HashMap::new();
-    let mut paths: HashSet<String> = HashSet::new();
+    let mut groups: Vec<Option<Found>> = std::iter::repeat_with(|| None).take(tensors.len()).collect();
+    // Paths of groups that are no tensor's name; those that are cannot repeat.
+    let mut paths = HashSet::with_hasher(RandomState::default());
+    let mut involved = Vec::new();
     for at in 0..tensors.len() {
         if fates.get(at) != Some(&Fate::Free) {
             continue;
@@ -100,22 +104,28 @@ fn group(tensors: &Tensors<'_>, declared: &[DeclaredLayout], report: &mut Report
                 report.push(misfit.trouble);
             }
             Some(Ok(found)) => {
-                let involved: Vec<usize> = found.components.iter().map(|&(_, at)| at).collect();
+                involved.clear();
+                involved.extend(found.components.iter().map(|&(_, at)| at));
                 if let Some(trouble) = collision(tensors, &found, &involved, &fates, &paths) {
                     set(&mut fates, &involved, Fate::Explained);
                     report.push(trouble);
                     continue;
                 }
                 set(&mut fates, &involved, Fate::Taken);
-                paths.insert(found.path.clone());
-                groups.insert(involved.iter().copied().min().unwrap_or(at), found);
+                if tensors.find(&found.path).is_none() {
+                    paths.insert(found.path.clone());
+                }
+                let first = involved.iter().copied().min().unwrap_or(at);
+                if let Some(slot) = groups.get_mut(first) {
+                    *slot = Some(found);
+                }
             }
         }
     }
     let mut weights = Vec::with_capacity(tensors.len());
-    for (at, fate) in fates.into_iter().enumerate() {
+    for (at, (fate, found)) in fates.into_iter().zip(groups).enumerate() {
         let Some(tensor) = tensors.get(at) else { continue };
-        if let Some(found) = groups.remove(&at) {
+        if let Some(found) = found {
             weights.push(weight(tensors, found));
         } else if fate != Fate::Taken {
             if fate == Fate::Free
@@ -144,7 +154,7 @@ fn collision(
     found: &Found,
     involved: &[usize],
     fates: &[Fate],
-    paths: &HashSet<String>,
+    paths: &HashSet<String, RandomState>,
 ) -> Option<Trouble> {
     let by_name = tensors.find(&found.path).is_some_and(|(at, _)| !involved.contains(&at));
     let message = if by_name || paths.contains(&found.path) {

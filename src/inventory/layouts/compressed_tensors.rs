@@ -4,6 +4,9 @@ use super::spread::{self, fits_runs, is_e8m0, is_real};
 use super::{Found, Misfit, Role, StoredFormat, StoredTensor, Tensors, Trouble, Verdict, code, quoted};
 use crate::Dtype;
 
+/// What static quantization of activations keeps beside a weight.
+const ACTIVATION_SCALES: [&str; 4] = ["input_scale", "input_zero_point", "input_global_scale", "output_scale"];
+
 /// Bits of a word that codes are packed into.
 const WORD: u64 = 32;
 
@@ -130,14 +133,19 @@ pub(super) fn unpacked(shape: &[u64], by: u64) -> Option<Vec<u64>> {
     Some([lead, &[last.checked_mul(by)?]].concat())
 }
 
+/// Whether a tensor is named like a scale of a module's activations.
+pub(super) fn is_activation_scale(name: &str) -> bool {
+    ACTIVATION_SCALES.iter().any(|ending| name.strip_suffix(ending).is_some_and(|module| module.ends_with('.')))
+}
+
 /// Attaches the activation scales of a weight's module: `M.input_scale` and the like beside `M.weight`.
 pub(super) fn add_activation_scales(tensors: &Tensors<'_>, weight: &StoredTensor, components: &mut Vec<(Role, usize)>) {
     add_scales_of_module(tensors, &weight.name, components);
 }
 
 fn add_scales_of_module(tensors: &Tensors<'_>, path: &str, components: &mut Vec<(Role, usize)>) {
-    let Some(module) = path.strip_suffix(".weight") else { return };
-    for name in ["input_scale", "input_zero_point", "input_global_scale", "output_scale"] {
+    let Some(module) = path.strip_suffix(".weight").filter(|_| tensors.activation_scales) else { return };
+    for name in ACTIVATION_SCALES {
         let found = tensors.joined(&[module, ".", name]);
         components
             .extend(found.filter(|(_, tensor)| tensor.elements() == 1).map(|(at, _)| (Role::Other(name.into()), at)));

@@ -64,6 +64,8 @@ pub(super) struct Tensors<'a> {
     all: &'a [&'a StoredTensor],
     names: HashMap<&'a str, usize, RandomState>,
     checkpoint: &'a Checkpoint,
+    /// Whether any module has scales of its activations; most checkpoints have none, and need no look-ups.
+    activation_scales: bool,
     /// Where names are put together to be looked up.
     scratch: RefCell<String>,
 }
@@ -71,7 +73,8 @@ pub(super) struct Tensors<'a> {
 impl<'a> Tensors<'a> {
     pub(super) fn new(all: &'a [&'a StoredTensor], checkpoint: &'a Checkpoint) -> Self {
         let names = all.iter().enumerate().map(|(at, tensor)| (tensor.name.as_str(), at)).collect();
-        Self { all, names, checkpoint, scratch: RefCell::default() }
+        let activation_scales = all.iter().any(|tensor| compressed_tensors::is_activation_scale(&tensor.name));
+        Self { all, names, checkpoint, activation_scales, scratch: RefCell::default() }
     }
 
     pub(super) const fn len(&self) -> usize {

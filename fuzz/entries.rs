@@ -1,0 +1,95 @@
+//! What is fuzzed, and what must hold for any input. The targets and `tests/fuzz_seeds.rs` run the same functions.
+
+#![allow(dead_code, reason = "each target uses one of them")]
+
+use std::collections::BTreeSet;
+use std::io::Cursor;
+use std::path::Path;
+
+use flow_fabric::finding::{Finding, Place, Severity, worst};
+use flow_fabric::inventory::{Checkpoint, Grouping, Inventory, ShardIndex, Template, collapse};
+use flow_fabric::policy::{LoadError, LoadOptions, Policy};
+
+/// The text of a policy: read or refused, and every place that a finding names lies in the text.
+pub(crate) fn policy(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    // A policy from memory extends nothing: there is nothing to read.
+    let read = |path: &Path| {
+        if path == Path::new("input.toml") { Ok(text.to_owned()) } else { Err(std::io::ErrorKind::NotFound.into()) }
+    };
+    let options = LoadOptions { allow_outside: true, read: &read };
+    let (findings, sources) = match Policy::load_with(Path::new("input.toml"), options) {
+        Ok(policy) => (policy.findings().to_vec(), policy.sources().clone()),
+        Err(LoadError::Rejected(rejected)) => (rejected.findings, rejected.sources),
+        Err(LoadError::Unreadable { .. }) => return,
+    };
+    for finding in &findings {
+        for label in &finding.labels {
+            if let Place::Text(span) = label.place {
+                let source = sources.get(span.source).map_or("", |source| &*source.text);
+                assert!(source.get(span.range()).is_some(), "{}: {span:?} is not in the text", finding.message);
+            }
+        }
+    }
+}
+
+/// A safetensors file.
+pub(crate) fn safetensors_header(data: &[u8]) {
+    let (checkpoint, findings) = Checkpoint::from_safetensors(&mut Cursor::new(data), data.len() as u64, "input");
+    check(&checkpoint, &findings, data);
+}
+
+/// A GGUF file.
+pub(crate) fn gguf_header(data: &[u8]) {
+    let (checkpoint, findings) = Checkpoint::from_gguf(&mut Cursor::new(data), data.len() as u64, "input");
+    check(&checkpoint, &findings, data);
+}
+
+/// A JSONL list, compressed or not.
+pub(crate) fn tensor_list(data: &[u8]) {
+    if let Ok((checkpoint, findings)) = Checkpoint::from_list(data, "input") {
+        check(&checkpoint, &findings, data);
+    }
+}
+
+/// The text of a `*.safetensors.index.json`.
+pub(crate) fn shard_index(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (index, findings) = ShardIndex::parse(text, "input");
+    assert!(index.is_some() || worst(&findings) == Some(Severity::Error));
+    let mut names = BTreeSet::new();
+    for (file, tensors) in index.iter().flat_map(|index| &index.shards) {
+        assert!(!file.contains(['/', '\\', '\0']) && file != ".." && file != "." && !file.is_empty());
+        for (name, at) in tensors {
+            assert!(names.insert(name), "{name} twice");
+            assert_eq!(data.get(usize::try_from(*at).expect("an offset of the text")), Some(&b'"'));
+        }
+    }
+}
+
+/// What is accepted is inside the file, disjoint and named once; grouping loses no bytes; templates lose no paths.
+fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8]) {
+    let mut names = BTreeSet::new();
+    let mut ranges = Vec::new();
+    for tensor in &checkpoint.tensors {
+        assert!(names.insert(&tensor.name), "{} twice", tensor.name);
+        assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(tensor.bytes.length));
+        if let Some(offset) = tensor.bytes.offset {
+            ranges.push((offset, offset.checked_add(tensor.bytes.length).expect("an end in 64 bits")));
+        }
+    }
+    ranges.sort_unstable();
+    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "overlap");
+    assert!(ranges.iter().all(|range| range.1 <= data.len() as u64), "beyond the file");
+    if worst(findings) == Some(Severity::Error) && checkpoint.tensors.is_empty() {
+        return;
+    }
+    let (inventory, _) = Inventory::group(checkpoint, &Grouping::default());
+    let stored: usize = inventory.weights.iter().map(|weight| weight.components.len()).sum();
+    assert_eq!(stored, checkpoint.tensors.len());
+    let paths: BTreeSet<&str> = inventory.weights.iter().map(|weight| weight.path.as_str()).collect();
+    assert_eq!(paths.len(), inventory.weights.len());
+    let templates = collapse(inventory.weights.iter().map(|weight| (weight.path.as_str(), weight.dtype)));
+    let expanded: BTreeSet<String> = templates.iter().flat_map(Template::expand).collect();
+    assert!(expanded.iter().map(String::as_str).eq(paths));
+}
