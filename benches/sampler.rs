@@ -1,6 +1,11 @@
 //! One row of 131,072 logits on one thread, beside an implementation that sorts the whole row.
 //!
 //! `cargo bench --bench sampler`
+#![allow(
+    clippy::expect_used,
+    clippy::ptr_arg,
+    reason = "a bench fails by panicking, and divan hands cases over as they are"
+)]
 
 use std::sync::LazyLock;
 
