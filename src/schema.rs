@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
+use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
 use crate::policy::draw::Drawing;
@@ -26,6 +27,11 @@ pub struct SchemaDocument {
 
 /// Every schema, by name.
 pub static ALL: &[SchemaDocument] = &[
+    SchemaDocument {
+        name: "diff",
+        about: "what differs between two plans, as `diff --format json` prints it",
+        build: root::<PlanDiff>,
+    },
     SchemaDocument {
         name: "findings",
         about: "findings, as `--format json` prints them",

@@ -38,13 +38,28 @@ impl PolicyOptions {
 
     /// Loads a policy for a verb that cannot go on without one.
     pub(super) fn require(self, path: &Path, ui: &mut Ui) -> Result<Policy, Stop> {
-        self.load(path, ui).map_err(|error| match error {
-            LoadError::Unreadable { .. } => Stop::failed(error.to_string()),
-            LoadError::Rejected(Rejected { findings, sources }) => match ui.report(&findings, &sources) {
-                Ok(()) => Stop::Said,
-                Err(stop) => stop,
-            },
-        })
+        self.load(path, ui).map_err(|error| unusable(error, ui))
+    }
+
+    /// The same for a policy whose texts are no files here.
+    pub(super) fn require_with(
+        self,
+        path: &Path,
+        read: &dyn Fn(&Path) -> std::io::Result<String>,
+        ui: &mut Ui,
+    ) -> Result<Policy, Stop> {
+        let options = LoadOptions { allow_outside: self.allow_outside, read };
+        Policy::load_with(path, options).map_err(|error| unusable(error, ui))
+    }
+}
+
+fn unusable(error: LoadError, ui: &mut Ui) -> Stop {
+    match error {
+        LoadError::Unreadable { .. } => Stop::failed(error.to_string()),
+        LoadError::Rejected(Rejected { findings, sources }) => match ui.report(&findings, &sources) {
+            Ok(()) => Stop::Said,
+            Err(stop) => stop,
+        },
     }
 }
 

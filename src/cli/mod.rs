@@ -6,8 +6,10 @@
 mod check;
 mod color;
 mod completions;
+mod diff;
 mod explain;
 mod files;
+mod git;
 mod graph;
 mod input;
 mod inspect;
@@ -60,8 +62,9 @@ enum Command {
     Check(check::Check),
     Plan(plan::PlanVerb),
     Explain(explain::Explain),
-    Graph(graph::GraphVerb),
+    Diff(diff::Diff),
     Snapshot(snapshot::Snapshot),
+    Graph(graph::GraphVerb),
     Inspect(inspect::Inspect),
     Rule(rule::Rule),
     Schema(schema::Schema),
@@ -75,8 +78,9 @@ impl Command {
             Command::Check(verb) => verb.run(ui),
             Command::Plan(verb) => verb.run(ui),
             Command::Explain(verb) => verb.run(ui),
-            Command::Graph(verb) => verb.run(ui),
+            Command::Diff(verb) => verb.run(ui),
             Command::Snapshot(verb) => verb.run(ui),
+            Command::Graph(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),

@@ -9,8 +9,8 @@ use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
 use super::watch::watch;
 use super::{Outcome, Stop, Ui};
-use crate::finding::{Code, levels};
-use crate::inventory::natural_cmp;
+use crate::finding::{Code, Finding, levels};
+use crate::inventory::{Checkpoint, natural_cmp};
 use crate::plan::text::Record;
 use crate::plan::{Plan, PlanOptions, PlannedWeight};
 use crate::policy::Policy;
@@ -95,10 +95,21 @@ impl PlanVerb {
 
 /// Opens, groups and plans; all findings end up in the plan.
 pub(super) fn resolve(policy: &Policy, checkpoint: &Path, mesh: &MeshOption, ui: &mut Ui) -> Result<Plan, Stop> {
+    let (checkpoint, findings) = input::open(checkpoint, ui)?;
+    over(policy, &checkpoint, findings, mesh)
+}
+
+/// Groups and plans; `found` is what opening the checkpoint found.
+pub(super) fn over(
+    policy: &Policy,
+    checkpoint: &Checkpoint,
+    found: Vec<Finding>,
+    mesh: &MeshOption,
+) -> Result<Plan, Stop> {
     let options = PlanOptions { mesh: mesh.resolve(policy)? };
-    let (inventory, findings) = input::inventory(policy, checkpoint, ui)?;
+    let (inventory, grouped) = policy.group(checkpoint);
     let mut plan = Plan::new(policy, inventory, &options).map_err(|error| Stop::failed(error.to_string()))?;
-    plan.findings.extend(findings);
+    plan.findings.extend(found.into_iter().chain(grouped));
     crate::finding::sort(&mut plan.findings);
     Ok(plan)
 }

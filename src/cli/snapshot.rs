@@ -1,5 +1,6 @@
 //! `snapshot`: the plan as a file that reviewers read, written or compared.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -8,7 +9,7 @@ use similar::TextDiff;
 use super::input::{MeshOption, PolicyOptions};
 use super::lints::LintFlags;
 use super::{Outcome, Stop, Ui, files, plan};
-use crate::finding::levels;
+use crate::finding::{Counts, Finding, levels};
 use crate::plan::snapshot::{self, SnapshotFile};
 
 /// Write the plan as a snapshot for review, or check that the one in the repository still holds
@@ -56,9 +57,20 @@ impl Snapshot {
             let description = format!("{} over {}", plan.policy, plan.inventory.name);
             write(&path, known.as_deref(), &text, &description, ui)?
         };
-        ui.report(&findings, policy.sources())?;
+        ui.flush()?;
+        ui.narrate(&found(&findings));
         Ok(outcome.and(Outcome::of(&findings)))
     }
+}
+
+/// Findings in one line: what they say is for `check` and `plan`, and a reviewer reads the difference here.
+fn found(findings: &[Finding]) -> String {
+    if findings.is_empty() {
+        return String::new();
+    }
+    let codes: BTreeSet<(&str, &str)> = findings.iter().map(|finding| (finding.code.id, finding.code.name)).collect();
+    let codes: Vec<String> = codes.iter().map(|(id, name)| format!("{id} {name}")).collect();
+    format!("{} in the plan: {}; `flow-fabric check` says more\n", Counts::of(findings), codes.join(", "))
 }
 
 /// What the file holds; `None` when it is absent.

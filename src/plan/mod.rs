@@ -7,6 +7,7 @@
 mod class;
 mod coverage;
 mod decide;
+pub mod diff;
 mod expect;
 pub mod explain;
 mod fit;

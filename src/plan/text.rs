@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::record::{Summary, TensorRecord};
+use super::diff::DecisionRecord;
+use super::record::Summary;
 use super::{Plan, PlannedWeight, SlotPlan};
 use crate::Dtype;
 use crate::finding::render::text::one_line;
@@ -63,12 +64,12 @@ impl RecordText {
     }
 }
 
-impl From<&TensorRecord> for RecordText {
-    fn from(tensor: &TensorRecord) -> Self {
-        let TensorRecord { shard: sharded, quant: quantized, load, .. } = tensor;
+impl From<&DecisionRecord> for RecordText {
+    fn from(decision: &DecisionRecord) -> Self {
+        let DecisionRecord { shard: sharded, quant: quantized, load, .. } = decision;
         let name = |rule: &Option<String>, none: &str| rule.as_deref().unwrap_or(none).to_owned();
         Self {
-            form: form(tensor.dtype, &tensor.shape, &tensor.stored.format, tensor.alias_of.as_deref()),
+            form: form(decision.dtype, &decision.shape, &decision.stored, decision.alias_of.as_deref()),
             shard: shard(
                 sharded.spec.as_ref(),
                 sharded.placed_over.as_deref(),

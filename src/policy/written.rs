@@ -45,6 +45,36 @@ pub(crate) fn of(settings: &Written, table: &str, name: &str) -> String {
     own.collect::<Vec<_>>().join(", ")
 }
 
+/// Cuts the name of a setting: `scheme.int8.format` into `scheme`, `int8` and `format`; `partition.unmatched` has no
+/// name, and `separators` is its own table.
+pub(crate) fn cut(setting: &str) -> (&str, Option<&str>, &str) {
+    let Some((table, rest)) = setting.split_once('.') else { return (setting, None, "") };
+    if !NAMED.contains(&table) {
+        return (table, None, rest);
+    }
+    let name = if rest.starts_with('"') || rest.starts_with('\'') { quoted(rest) } else { rest.find('.') };
+    match name.and_then(|end| Some((rest.get(..end)?, rest.get(end..)?))) {
+        Some((name, key)) => (table, Some(name), key.trim_start_matches('.')),
+        None => (table, Some(rest), ""),
+    }
+}
+
+/// Where a quoted name ends.
+fn quoted(text: &str) -> Option<usize> {
+    let mut chars = text.char_indices();
+    let (_, quote) = chars.next()?;
+    let mut escaped = false;
+    for (at, c) in chars {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quote == '"' => escaped = true,
+            c if c == quote => return Some(at + c.len_utf8()),
+            _ => {}
+        }
+    }
+    None
+}
+
 fn flatten(key: String, node: &Node, depth: usize, written: &mut Written) {
     match &node.value {
         Value::Table(table) if depth > 0 => {
@@ -186,5 +216,17 @@ mod tests {
                 r#"sampler."a b".seed 7"#,
             ]
         );
+        let cuts = [
+            ("separators", ("separators", None, "")),
+            ("partition.unmatched", ("partition", None, "unmatched")),
+            ("scheme.int8.granularity", ("scheme", Some("int8"), "granularity")),
+            ("sampler.x", ("sampler", Some("x"), "")),
+            (r#"sampler."a b".seed"#, ("sampler", Some(r#""a b""#), "seed")),
+            (r#"sampler."a\".b".seed"#, ("sampler", Some(r#""a\".b""#), "seed")),
+            (r"stored.'a\.b'.weight.suffix", ("stored", Some(r"'a\.b'"), "weight.suffix")),
+        ];
+        for (setting, parts) in cuts {
+            assert_eq!(cut(setting), parts, "{setting}");
+        }
     }
 }

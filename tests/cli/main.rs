@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
 mod decide;
+mod diff;
 mod frame;
 mod graph;
 mod inspect;
@@ -15,6 +16,7 @@ mod snapshot;
 mod watch;
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// The binary with an environment that says nothing about terminals.
@@ -43,6 +45,19 @@ fn flow_fabric_reading(line: &str, stdin: &str) -> String {
         }
     }
     transcript
+}
+
+/// Runs a command line in which `DIR` stands for a folder.
+fn within(folder: &Path, line: &str) -> String {
+    let folder = folder.to_str().unwrap();
+    flow_fabric(&line.replace("DIR", folder)).replace(folder, "DIR")
+}
+
+/// Writes a copy of the Grok-1 policy into a folder, with one text replaced that it holds once.
+fn edited_grok(folder: &Path, old: &str, new: &str) {
+    let text = std::fs::read_to_string("policies/grok-1.toml").unwrap();
+    assert_eq!(text.matches(old).count(), 1, "{old}");
+    std::fs::write(folder.join("grok-1.toml"), text.replace(old, new)).unwrap();
 }
 
 /// What a command line that succeeds prints.

@@ -1,22 +1,8 @@
 use std::fs;
-use std::path::Path;
 
-use crate::{flow_fabric, stdout_of};
+use crate::{edited_grok, flow_fabric, stdout_of, within};
 
 const GROK: &str = "policies/grok-1.toml tests/data/inventories/grok-1.jsonl";
-
-/// Runs a command line in which `DIR` stands for a folder.
-fn within(folder: &Path, line: &str) -> String {
-    let folder = folder.to_str().unwrap();
-    flow_fabric(&line.replace("DIR", folder)).replace(folder, "DIR")
-}
-
-/// A copy of the Grok-1 policy with one line changed.
-fn edited(folder: &Path, old: &str, new: &str) {
-    let text = fs::read_to_string("policies/grok-1.toml").unwrap();
-    assert_eq!(text.matches(old).count(), 1, "{old}");
-    fs::write(folder.join("grok-1.toml"), text.replace(old, new)).unwrap();
-}
 
 #[test]
 fn the_command_and_the_tests_agree_on_the_committed_snapshots() {
@@ -65,7 +51,7 @@ fn a_mesh_of_the_command_line_has_a_snapshot_of_its_own() {
 #[test]
 fn an_edit_is_printed_as_the_lines_that_change() {
     let folder = tempfile::tempdir().unwrap();
-    edited(folder.path(), r#"spec = ["-", "model", "data"]"#, r#"spec = ["-", "data", "model"]"#);
+    edited_grok(folder.path(), r#"spec = ["-", "model", "data"]"#, r#"spec = ["-", "data", "model"]"#);
     let line = "snapshot DIR/grok-1.toml tests/data/inventories/grok-1.jsonl --dir snapshots --check";
     insta::assert_snapshot!("snapshot-edited", within(folder.path(), line));
 }
