@@ -6,11 +6,13 @@ use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::path::Path;
 
+use flow_fabric::finding::render::{self, Format};
 use flow_fabric::finding::{Finding, Place, Severity, worst};
 use flow_fabric::inventory::{Checkpoint, Grouping, Inventory, ShardIndex, Template, collapse};
 use flow_fabric::policy::{LoadError, LoadOptions, Policy};
+use flow_fabric::source::Sources;
 
-/// The text of a policy: read or refused, and every place that a finding names lies in the text.
+/// The text of a policy: read, or refused for a reason; every place that a finding names lies in the text.
 pub(crate) fn policy(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     // A policy from memory extends nothing: there is nothing to read.
@@ -19,16 +21,29 @@ pub(crate) fn policy(data: &[u8]) {
     };
     let options = LoadOptions { allow_outside: true, read: &read };
     let (findings, sources) = match Policy::load_with(Path::new("input.toml"), options) {
-        Ok(policy) => (policy.findings().to_vec(), policy.sources().clone()),
-        Err(LoadError::Rejected(rejected)) => (rejected.findings, rejected.sources),
+        Ok(policy) => {
+            assert_ne!(worst(policy.findings()), Some(Severity::Error));
+            (policy.findings().to_vec(), policy.sources().clone())
+        }
+        Err(LoadError::Rejected(rejected)) => {
+            assert_eq!(worst(&rejected.findings), Some(Severity::Error), "refused without a reason");
+            (rejected.findings, rejected.sources)
+        }
         Err(LoadError::Unreadable { .. }) => return,
     };
-    for finding in &findings {
+    inside(&findings, &sources);
+}
+
+/// Every finding about a policy has a place, inside its text, and is one line when it is printed as one.
+pub(crate) fn inside(findings: &[Finding], sources: &Sources) {
+    let lines = render::render(Format::Concise, findings, sources, &render::Options::default());
+    assert_eq!(lines.lines().count(), findings.len(), "{lines}");
+    for finding in findings {
+        assert!(!finding.message.is_empty() && !finding.labels.is_empty(), "{finding:?}");
         for label in &finding.labels {
-            if let Place::Text(span) = label.place {
-                let source = sources.get(span.source).map_or("", |source| &*source.text);
-                assert!(source.get(span.range()).is_some(), "{}: {span:?} is not in the text", finding.message);
-            }
+            let Place::Text(span) = label.place else { continue };
+            let source = sources.get(span.source).map_or("", |source| &*source.text);
+            assert!(source.get(span.range()).is_some(), "{}: {span:?} is not in the text", finding.message);
         }
     }
 }

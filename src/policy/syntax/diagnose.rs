@@ -3,8 +3,26 @@
 use std::ops::Range;
 
 use super::statement::{Statement, Unclosed};
-use crate::finding::{Finding, code};
+use crate::finding::{Finding, code, suggest};
 use crate::source::{SourceId, Span};
+
+/// Lines without a key that are shown.
+const MOST_LINES: usize = 5;
+
+/// How much of a text is unreadable for one reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// The statement.
+    Statement,
+    /// What stands under a header that cannot be read.
+    Section,
+    /// What stands from here to the next header: the keys of a table that has lost its own.
+    LostSection,
+    /// Every line that sets no key.
+    Lines,
+    /// The whole text.
+    Text,
+}
 
 /// What to say about a statement.
 #[derive(Debug)]
@@ -12,15 +30,13 @@ pub(super) struct Diagnosis {
     message: String,
     labels: Vec<(Range<usize>, &'static str)>,
     help: Option<String>,
-    /// The same is said once for many lines.
-    pub(super) repeats: bool,
-    /// Nothing of the file can be read.
-    pub(super) stops: bool,
+    /// How much of the text it is about.
+    pub(super) reach: Reach,
 }
 
 impl Diagnosis {
     fn new(message: impl Into<String>, at: Range<usize>) -> Self {
-        Self { message: message.into(), labels: vec![(at, "")], help: None, repeats: false, stops: false }
+        Self { message: message.into(), labels: vec![(at, "")], help: None, reach: Reach::Statement }
     }
 
     fn help(self, help: impl Into<String>) -> Self {
@@ -57,17 +73,18 @@ pub(super) fn diagnose(text: &str, statements: &[Statement], index: usize, at: u
     let written = text.get(statement.range.clone()).unwrap_or("");
     if message.starts_with("duplicate key") {
         return if statement.is_header {
-            header_twice(text, statements, statement, written)
+            Diagnosis { reach: Reach::Section, ..header_twice(text, statements, statement, written) }
         } else {
             key_twice(text, statements, index, statement)
         };
     }
     if statement.is_header {
-        return Diagnosis::new("the header of the table is not well formed", statement.range.clone())
+        let header = Diagnosis::new("the header of the table is not well formed", statement.range.clone())
             .help("a header is a name in brackets, `[mesh]`, or in two for one of a list, `[[expect]]`");
+        return Diagnosis { reach: Reach::Section, ..header };
     }
     if statement.equals.is_none() {
-        return not_an_assignment(index, statement, written);
+        return not_an_assignment(statements, index, statement, written);
     }
     if message.starts_with("missing escaped value") {
         return escape(text, at);
@@ -136,33 +153,57 @@ fn key_twice(text: &str, statements: &[Statement], index: usize, statement: &Sta
         let end = statement.equals.unwrap_or(statement.range.end);
         text.get(statement.range.start..end).unwrap_or("").trim()
     };
-    let name = key(statement);
-    let place = |statement: &Statement, name: &str| statement.range.start..statement.range.start + name.len();
-    let again = Diagnosis::new(format!("`{name}` is set twice in one table"), place(statement, name)).help("keep one");
-    let above = statements.get(..index).unwrap_or_default().iter().rev();
-    let first = above.take_while(|other| !other.is_header).filter(|other| key(other) == name).last();
-    match first {
-        Some(first) => again.after(place(first, name)),
+    let place = |statement: &Statement| statement.range.start..statement.range.start + key(statement).len();
+    let (above, below) = statements.split_at(index);
+    let above: Vec<&Statement> = above.iter().rev().take_while(|other| !other.is_header).collect();
+    let first_of = |name: &str| above.iter().rev().find(|other| key(other) == name);
+    let below = below.iter().take_while(|other| !other.is_header);
+    let again: Vec<_> = below.filter_map(|other| Some((other, first_of(key(other))?))).collect();
+    // A second name, or several keys again, are another table that has lost its header.
+    let lost_header = again.len() > 1 || key(statement) == "name";
+    let names = suggest::list(again.iter().map(|(other, _)| key(other)));
+    let Some((&(second, first), rest)) = again.split_first() else {
         // The same key twice in an inline table: the parser knows where.
-        None => again,
+        return Diagnosis::new(format!("`{}` is set twice in one table", key(statement)), place(statement))
+            .help("keep one");
+    };
+    let mut diagnosis = match rest {
+        [] => Diagnosis::new(format!("{names} is set twice in one table"), place(second)),
+        _ => Diagnosis::new(format!("{names} are set twice in one table"), place(second)),
+    };
+    diagnosis = diagnosis.after(place(first));
+    for (second, first) in rest {
+        diagnosis.labels.extend([(place(second), "again here"), (place(first), "first here")]);
     }
+    if lost_header {
+        diagnosis = diagnosis.help("if this is another table, a header stands before it, such as `[[LOADER_RULES]]`");
+    } else {
+        diagnosis = diagnosis.help("keep one");
+    }
+    Diagnosis { reach: if lost_header { Reach::LostSection } else { Reach::Statement }, ..diagnosis }
 }
 
-fn not_an_assignment(index: usize, statement: &Statement, written: &str) -> Diagnosis {
+/// A line that sets no key: this one, and all others like it, as a file in another notation is wrong in every line.
+fn not_an_assignment(statements: &[Statement], index: usize, statement: &Statement, written: &str) -> Diagnosis {
     if index == 0 && written.starts_with('{') {
         let json =
             Diagnosis::new("this is JSON, and a policy is TOML", statement.range.start..statement.range.start + 1);
         return Diagnosis {
-            stops: true,
+            reach: Reach::Text,
             ..json.help("write `language = 1` instead of `\"language\": 1`, and `[mesh]` before the keys of the mesh")
         };
     }
-    let line = Diagnosis::new("not a key with its value", statement.range.clone());
-    let line = match written.split_once(':') {
-        Some((key, _)) => line.help(format!("write `{} = ...`", key.trim().trim_matches(['"', '\'']))),
-        None => line.help("write `key = value`; a comment begins with `#`"),
+    let others = statements.iter().skip(index + 1).filter(|other| other.sets_nothing());
+    let mut diagnosis = match others.clone().count() {
+        0 => Diagnosis::new("a line that sets no key", statement.range.clone()),
+        more => Diagnosis::new(format!("{} lines that set no key", more + 1), statement.range.clone()),
     };
-    Diagnosis { repeats: true, ..line }
+    diagnosis.labels.extend(others.take(MOST_LINES - 1).map(|other| (other.range.clone(), "")));
+    let diagnosis = match written.split_once(':') {
+        Some((key, _)) => diagnosis.help(format!("write `{} = ...`", key.trim().trim_matches(['"', '\'']))),
+        None => diagnosis.help("write `key = value`; a comment begins with `#`"),
+    };
+    Diagnosis { reach: Reach::Lines, ..diagnosis }
 }
 
 /// A backslash in double quotes that stands for nothing.

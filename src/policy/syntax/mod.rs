@@ -6,15 +6,21 @@
 mod diagnose;
 mod statement;
 
+use std::collections::BTreeMap;
+
 use toml::de::DeTable;
 
 use super::node::{self, Node, Table, Value};
 use crate::finding::{Finding, code};
 use crate::source::{SourceId, Sources, Span, Spanned};
+use diagnose::Reach;
 use statement::{Statement, statements};
 
 /// Syntax errors of a file that are reported. More of them mean that it is no policy.
 const MOST: usize = 20;
+
+/// Statements that may be unreadable in a file of which the rest is read.
+const MOST_STATEMENTS: usize = 1000;
 
 /// A text as far as it could be read.
 #[derive(Debug)]
@@ -31,7 +37,7 @@ pub(crate) struct Parsed {
 pub(crate) fn parse(sources: &Sources, source: SourceId, findings: &mut Vec<Finding>) -> Parsed {
     let text = sources.get(source).map_or("", |source| &*source.text);
     let mut reader =
-        Reader { text, source, statements: None, blank: text.to_owned(), unread: Vec::new(), complete: true };
+        Reader { text, source, statements: None, blank: text.to_owned(), unread: BTreeMap::new(), complete: true };
     let mut broken = Vec::new();
     let table = reader.read(&mut broken, findings);
     findings.extend(broken);
@@ -47,8 +53,8 @@ struct Reader<'a> {
     statements: Option<Vec<Statement>>,
     /// The text with everything broken blanked out.
     blank: String,
-    /// Statements blanked out, by index.
-    unread: Vec<usize>,
+    /// Statements blanked out, by index; whether they belong to the table that they stand in.
+    unread: BTreeMap<usize, bool>,
     complete: bool,
 }
 
@@ -59,6 +65,9 @@ impl Reader<'_> {
             let (table, errors) = DeTable::parse_recoverable(&blank);
             let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
             let Some(error) = errors.iter().min_by_key(|error| start(error)) else {
+                if self.unread.len() > MOST_STATEMENTS {
+                    break;
+                }
                 let mut table = node::convert_table(self.source, table.into_inner(), findings);
                 self.mark(&mut table);
                 return table;
@@ -73,6 +82,7 @@ impl Reader<'_> {
                     }
                     break;
                 }
+                _ if self.unread.len() > MOST_STATEMENTS => break,
                 Some(index) => self.report(index, at, &message, broken),
                 None => {
                     let span = Span::new(self.source, at..at);
@@ -90,57 +100,52 @@ impl Reader<'_> {
         let text = self.text;
         let statements = self.statements.get_or_insert_with(|| statements(text));
         let unread = &self.unread;
-        let fresh = |index: &usize| !unread.contains(index);
+        let fresh = |index: &usize| !unread.contains_key(index);
         let before = statements.partition_point(|statement| statement.range.start <= at);
         let leaves_open = |index: &usize| statements.get(*index).is_some_and(|statement| statement.unclosed.is_some());
         (0..before).filter(leaves_open).find(fresh).or(before.checked_sub(1).filter(fresh))
     }
 
-    /// Says what is wrong with a statement and blanks it out; with a header, all that stands under it.
+    /// Says what is wrong with a statement, and blanks out all that is unreadable for the same reason.
     fn report(&mut self, index: usize, at: usize, message: &str, broken: &mut Vec<Finding>) {
         let Some(statements) = &self.statements else { return };
-        let Some(statement) = statements.get(index) else { return };
         let diagnosis = diagnose::diagnose(self.text, statements, index, at, message);
-        let finding = diagnosis.finding(self.source);
-        // A file in another notation is wrong in every line; it is said once.
-        match broken.last_mut() {
-            Some(last) if diagnosis.repeats && last.message == finding.message => {
-                last.labels.extend(finding.labels);
+        broken.push(diagnosis.finding(self.source));
+        let below = || statements.iter().skip(index + 1).take_while(|statement| !statement.is_header).count();
+        let gone: Vec<usize> = match diagnosis.reach {
+            Reach::Statement => vec![index],
+            Reach::Section | Reach::LostSection => (index..=index + below()).collect(),
+            Reach::Lines => {
+                (0..statements.len()).filter(|at| statements.get(*at).is_some_and(Statement::sets_nothing)).collect()
             }
-            _ => broken.push(finding),
-        }
-        let under = if statement.is_header {
-            statements.iter().skip(index + 1).take_while(|statement| !statement.is_header).count()
-        } else {
-            0
+            Reach::Text => (0..statements.len()).collect(),
         };
-        self.complete &= !statement.is_header;
-        let end = statements.get(index + under).map_or(statement.range.end, |last| last.range.end);
-        self.unread.extend(index..=index + under);
-        if diagnosis.stops {
-            self.unread.extend(0..statements.len());
-            self.blank = " ".repeat(self.text.len());
-            self.complete = false;
-            return;
-        }
-        self.blank = blanked(&self.blank, statement.range.start..end);
+        self.complete &= matches!(diagnosis.reach, Reach::Statement | Reach::Lines);
+        let ranges = gone.iter().filter_map(|at| statements.get(*at)).map(|statement| statement.range.clone());
+        self.blank = blanked(&self.blank, ranges);
+        let own = matches!(diagnosis.reach, Reach::Statement | Reach::Lines);
+        self.unread.extend(gone.into_iter().map(|index| (index, own)));
     }
 
     /// Notes in the tree what could not be read.
     fn mark(&mut self, table: &mut Table) {
         let Some(statements) = &self.statements else { return };
-        for &index in &self.unread {
-            let Some(statement) = statements.get(index).filter(|statement| !statement.is_header) else { continue };
-            let header = statements.get(..index).and_then(|before| before.iter().rposition(|other| other.is_header));
+        let mut header: Option<&Statement> = None;
+        for (index, statement) in statements.iter().enumerate() {
+            if statement.is_header {
+                header = Some(statement);
+            }
+            if self.unread.get(&index) != Some(&true) {
+                continue;
+            }
             let owner = match header {
-                // Its header is gone as well.
-                Some(header) if self.unread.contains(&header) => continue,
-                Some(header) => statements
-                    .get(header)
-                    .and_then(|header| under_header(table, Span::new(self.source, header.range.clone()).start)),
+                Some(header) => under_header(table, Span::new(self.source, header.range.clone()).start),
                 None => Some(&mut *table),
             };
+            // Without one, the header is gone as well.
             let Some(owner) = owner else { continue };
+            // Behind what is broken there may be more keys, on the same line.
+            owner.torn = true;
             let name = statement.equals.and_then(|equals| key(self.text.get(statement.range.start..equals)?));
             match name {
                 Some(name) if owner.get(name).is_none() => {
@@ -150,11 +155,8 @@ impl Reader<'_> {
                     owner.entries.push((Spanned::new(name.to_owned(), span), node));
                 }
                 Some(_) => {}
-                None => {
-                    owner.torn = true;
-                    // It may be `extends`, or any other key that tables depend on.
-                    self.complete &= header.is_some();
-                }
+                // It may be `extends`, or any other key that tables depend on.
+                None => self.complete &= header.is_some(),
             }
         }
         if !self.complete {
@@ -170,16 +172,20 @@ fn key(text: &str) -> Option<&str> {
     bare.then_some(key)
 }
 
-/// A text with spaces in place of a range; lines stay lines, and offsets offsets.
-fn blanked(text: &str, range: std::ops::Range<usize>) -> String {
+/// A text with spaces in place of ranges, which are in order; lines stay lines, and offsets offsets.
+fn blanked(text: &str, ranges: impl Iterator<Item = std::ops::Range<usize>>) -> String {
     let mut out = String::with_capacity(text.len());
-    for (at, c) in text.char_indices() {
-        if range.contains(&at) && c != '\n' && c != '\r' {
-            out.extend(std::iter::repeat_n(' ', c.len_utf8()));
-        } else {
-            out.push(c);
+    for range in ranges {
+        out.push_str(text.get(out.len()..range.start).unwrap_or(""));
+        for c in text.get(range).unwrap_or("").chars() {
+            if c == '\n' || c == '\r' {
+                out.push(c);
+            } else {
+                out.extend(std::iter::repeat_n(' ', c.len_utf8()));
+            }
         }
     }
+    out.push_str(text.get(out.len()..).unwrap_or(""));
     out
 }
 

@@ -16,6 +16,13 @@ pub(super) struct Statement {
     pub(super) unclosed: Option<Unclosed>,
 }
 
+impl Statement {
+    /// Whether it is neither a header nor a key with its value.
+    pub(super) fn sets_nothing(&self) -> bool {
+        !self.is_header && self.equals.is_none()
+    }
+}
+
 /// Something that is opened and not closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unclosed {
@@ -66,8 +73,11 @@ fn entry(text: &str, start: usize) -> (Statement, usize) {
     let equals = equals(first_line).map(|at| start + at);
     let Some(value) = equals.map(|at| at + 1) else {
         let end = line_end(text, start);
-        let range = start..start + first_line.trim_end().len();
-        return (Statement { range, is_header: false, equals: None, unclosed: None }, end);
+        let written = content(text, start..end);
+        let range = start..start + written.len();
+        // `mesh]` is a header that lost a bracket: what stands below it belongs to no other table.
+        let is_header = written.ends_with(']') && !written.contains(['[', ':', ',', '"', '\'']);
+        return (Statement { range, is_header, equals: None, unclosed: None }, end);
     };
     let mut open: Vec<(&'static str, usize)> = Vec::new();
     let mut unclosed = None;
@@ -249,6 +259,8 @@ mod tests {
 
     #[test]
     fn a_line_without_an_assignment_is_a_statement() {
+        let headers = |text: &str| statements(text).iter().map(|one| one.is_header).collect::<Vec<_>>();
+        assert_eq!(headers("mesh]\n[mesh\nmesh\n\"a\"]"), [true, true, false, false]);
         assert_eq!(cut("a: 1\n{\n]"), [("a: 1", None), ("{", None), ("]", None)]);
         assert!(statements("a: 1 # =")[0].equals.is_none());
     }
