@@ -145,3 +145,29 @@ fn translate(hir: &Hir, alphabet: &Alphabet, without: Option<&Separators>) -> Op
 fn all(parts: &[Hir], alphabet: &Alphabet, without: Option<&Separators>) -> Option<Vec<Hir>> {
     parts.iter().map(|part| translate(part, alphabet, without)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::automaton::Automaton;
+    use super::*;
+
+    #[test]
+    fn a_separator_asked_for_after_a_gap_must_be_there() {
+        let separators = Separators::default();
+        let alphabet = Alphabet::new(&[], std::iter::empty()).unwrap();
+        let token = |separator| Step::Token(TokenPredicate { separator, kind: TokenKind::Literal("w".to_owned()) });
+        let matched = |steps| {
+            let sequence = Sequence { steps };
+            let paths = Paths::new(&separators, &alphabet);
+            let automaton = Automaton::compile(&paths.sequence(&sequence).unwrap(), 1 << 20).unwrap();
+            ["w", ".w", "a.w", "a/w", "a/b.w"]
+                .into_iter()
+                .filter(|path| automaton.accepts(path.bytes()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(matched(vec![Step::Gap, token(Some('.'))]), [".w", "a.w", "a/b.w"]);
+        assert_eq!(matched(vec![Step::Gap, token(None)]), ["w", ".w", "a.w", "a/w", "a/b.w"]);
+        assert_eq!(matched(vec![token(Some('.'))]), [""; 0]);
+        assert_eq!(matched(vec![]), [""; 0]);
+    }
+}
