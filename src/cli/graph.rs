@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::input::{MeshOption, PolicyOptions};
 use super::{Outcome, Stop, Ui, json};
-use crate::policy::draw::{Dead, Drawing, dead_by_analysis};
+use crate::policy::draw::{Dead, Drawing, Mark, dead_by_analysis};
 
 /// Draw a policy's matcher graph: tables, shared steps, rules, and which of them are dead
 ///
@@ -45,18 +45,21 @@ impl GraphVerb {
             Some(checkpoint) => {
                 let plan = super::plan::resolve(&policy, checkpoint, &MeshOption::default(), ui)?;
                 Drawing::new(&policy, &matcher, |table, at| {
-                    let rule = plan.rules.iter().filter(|rule| rule.table == table).nth(at)?;
-                    match (rule.won, rule.matches) {
+                    let rule = plan.rules.iter().filter(|rule| rule.table == table).nth(at);
+                    let Some(rule) = rule else { return Mark::default() };
+                    let dead = match (rule.won, rule.matches) {
                         (0, false) => Some(Dead::Unused),
                         (0, true) => Some(Dead::NeverDecides),
                         _ => None,
-                    }
+                    };
+                    Mark { dead, weights: Some(rule.won) }
                 })
             }
             None => {
                 let dead = dead_by_analysis(&policy);
                 Drawing::new(&policy, &matcher, |table, at| {
-                    dead.iter().find(|(other, index, _)| *other == table && *index == at).map(|(.., dead)| *dead)
+                    let found = dead.iter().find(|(other, index, _)| *other == table && *index == at);
+                    Mark { dead: found.map(|(.., dead)| *dead), weights: None }
                 })
             }
         };

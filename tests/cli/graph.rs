@@ -6,6 +6,8 @@ use crate::{flow_fabric, output_of, stdout_of};
 fn a_drawing_shows_tables_shared_steps_and_rules() {
     insta::assert_snapshot!("graph-mermaid", flow_fabric("graph policies/llama-3.toml --format mermaid"));
     insta::assert_snapshot!("graph-dot", flow_fabric("graph policies/bert.toml"));
+    let against = "graph policies/slot09.toml --against examples/slot09.jsonl --format mermaid";
+    insta::assert_snapshot!("graph-against", flow_fabric(against));
 }
 
 #[test]

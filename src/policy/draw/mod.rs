@@ -1,9 +1,8 @@
 //! The matcher graph of a policy as a drawing: tables, shared steps, rules with what they decide, dead rules marked.
 
-use std::fmt::Write as _;
+mod render;
 
-use petgraph::dot::{Config, Dot, RankDir};
-use petgraph::graph::{DiGraph, NodeIndex};
+use petgraph::graph::NodeIndex;
 use petgraph::visit::EdgeRef;
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -11,6 +10,7 @@ use serde::Serialize;
 use super::{Policy, PolicyMatcher, tables};
 use crate::analysis;
 use crate::matcher::{Edge, Node, RuleIndex, TableId};
+use crate::pattern::Step;
 
 /// What the `format` key of a drawing in JSON says.
 pub const FORMAT: &str = "flow-fabric/graph";
@@ -58,6 +58,21 @@ pub struct DrawnNode {
     /// Why the rule is dead, if it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dead: Option<Dead>,
+    /// Weights of the checkpoint that the rule decides, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weights: Option<u64>,
+    /// The step names the separator before it, so that its text begins with it.
+    #[serde(skip)]
+    separated: bool,
+}
+
+/// What is known of a rule besides what it says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Mark {
+    /// Why it is dead, if it is.
+    pub dead: Option<Dead>,
+    /// Weights that it decides.
+    pub weights: Option<u64>,
 }
 
 /// An edge of a drawing.
@@ -88,9 +103,10 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// Draws the partition, quantization and loader tables; `dead` says which rules are, by table name and position.
+    /// Draws the partition, quantization and loader tables; `mark` says what is known of a rule, by table name and
+    /// position.
     #[must_use]
-    pub fn new(policy: &Policy, matcher: &PolicyMatcher, dead: impl Fn(&str, usize) -> Option<Dead>) -> Self {
+    pub fn new(policy: &Policy, matcher: &PolicyMatcher, mark: impl Fn(&str, usize) -> Mark) -> Self {
         let graph = matcher.graph.graph();
         let shown = [
             (tables::PARTITION, matcher.partition),
@@ -106,7 +122,7 @@ impl Drawing {
             while let Some(at) = open.pop() {
                 let Some(number) = numbers.get_mut(at.index()).filter(|number| number.is_none()) else { continue };
                 *number = Some(nodes.len());
-                nodes.push(node(policy, name, nodes.len(), graph.node_weight(at), &dead));
+                nodes.push(node(policy, name, nodes.len(), graph.node_weight(at), &mark));
                 // petgraph lists the newest edge first, so that the stack gives them in the order of the policy.
                 open.extend(graph.neighbors(at));
             }
@@ -123,45 +139,6 @@ impl Drawing {
         }
         edges.sort_by_key(|edge| (edge.from, edge.to));
         Self { format: FORMAT, format_version: 1, policy: policy.name.value.clone(), nodes, edges }
-    }
-
-    /// Graphviz' language.
-    #[must_use]
-    pub fn dot(&self) -> String {
-        let mut graph: DiGraph<&DrawnNode, &DrawnEdge> = DiGraph::new();
-        let indices: Vec<NodeIndex> = self.nodes.iter().map(|node| graph.add_node(node)).collect();
-        for edge in &self.edges {
-            if let (Some(&from), Some(&to)) = (indices.get(edge.from), indices.get(edge.to)) {
-                graph.add_edge(from, to, edge);
-            }
-        }
-        let node_style = |_, (_, node): (NodeIndex, &&DrawnNode)| dot_node(node);
-        let edge_style = |_, edge: petgraph::graph::EdgeReference<'_, &DrawnEdge>| dot_edge(edge.weight());
-        let config = [Config::NodeNoLabel, Config::EdgeNoLabel, Config::RankDir(RankDir::LR)];
-        format!("{:?}", Dot::with_attr_getters(&graph, &config, &edge_style, &node_style))
-    }
-
-    /// Mermaid's flowchart, as Markdown viewers draw it.
-    #[must_use]
-    pub fn mermaid(&self) -> String {
-        let mut out = String::from("flowchart LR\n");
-        for node in &self.nodes {
-            let text = label(node, "<br>").replace('"', "#quot;");
-            let shape = match node.kind {
-                "table" => format!("[[\"{text}\"]]"),
-                "rule" => format!("[\"{text}\"]"),
-                _ => format!("(\"{text}\")"),
-            };
-            let class = if node.dead.is_some() { ":::dead" } else { "" };
-            // Writing to a string cannot fail.
-            let _ = writeln!(out, "  n{}{shape}{class}", node.id);
-        }
-        for edge in &self.edges {
-            let arrow = if edge.kind == "except" { "-. except .->" } else { "-->" };
-            let _ = writeln!(out, "  n{} {arrow} n{}", edge.from, edge.to);
-        }
-        out.push_str("  classDef dead stroke-dasharray: 4 4,opacity: 0.5\n");
-        out
     }
 }
 
@@ -190,11 +167,11 @@ fn node(
     table: &'static str,
     id: usize,
     node: Option<&Node>,
-    dead: &impl Fn(&str, usize) -> Option<Dead>,
+    mark: &impl Fn(&str, usize) -> Mark,
 ) -> DrawnNode {
     let (kind, text) = match node {
         Some(Node::Table(_)) => ("table", table.to_owned()),
-        Some(Node::Rule(_, rule)) => return leaf(policy, table, id, *rule, dead),
+        Some(Node::Rule(_, rule)) => return leaf(policy, table, id, *rule, mark),
         Some(whole @ Node::WholePath(_)) => ("whole-path", whole.to_string()),
         Some(step) => ("step", step.to_string()),
         None => ("step", String::new()),
@@ -202,7 +179,8 @@ fn node(
     let owner = (kind == "table").then_some(table);
     // As in `explain`: the lowered form spells "any character" for every mode, people write `.`.
     let text = text.replace("(?s:.*)", ".*").replace("(?s:.)", ".");
-    DrawnNode { id, kind, text, table: owner, decision: None, dead: None }
+    let separated = matches!(node, Some(Node::Step(Step::Token(token))) if token.separator.is_some());
+    DrawnNode { id, kind, text, table: owner, decision: None, dead: None, weights: None, separated }
 }
 
 fn leaf(
@@ -210,7 +188,7 @@ fn leaf(
     table: &'static str,
     id: usize,
     rule: RuleIndex,
-    dead: &impl Fn(&str, usize) -> Option<Dead>,
+    mark: &impl Fn(&str, usize) -> Mark,
 ) -> DrawnNode {
     let at = rule.index();
     let (name, decision, conditional) = match table {
@@ -231,29 +209,15 @@ fn leaf(
         |(name, decision, when)| (name.value.to_string(), decision, when),
     );
     let decision = if conditional { format!("{decision} when") } else { decision };
-    DrawnNode { id, kind: "rule", text: name, table: Some(table), decision: Some(decision), dead: dead(table, at) }
-}
-
-fn label(node: &DrawnNode, line_break: &str) -> String {
-    let mut label = node.text.clone();
-    for line in node.decision.iter().map(String::as_str).chain(node.dead.map(Dead::words)) {
-        label.push_str(line_break);
-        label.push_str(line);
+    let Mark { dead, weights } = mark(table, at);
+    DrawnNode {
+        id,
+        kind: "rule",
+        text: name,
+        table: Some(table),
+        decision: Some(decision),
+        dead,
+        weights,
+        separated: false,
     }
-    label
-}
-
-fn dot_node(node: &DrawnNode) -> String {
-    let label = label(node, "\n").replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    let style = match (node.kind, node.dead) {
-        ("table", _) => "shape=box, style=\"filled,bold\", fillcolor=\"#dddddd\"",
-        ("rule", None) => "shape=box, style=filled, fillcolor=\"#eef4ff\"",
-        ("rule", Some(_)) => "shape=box, style=dashed, color=\"#999999\", fontcolor=\"#999999\"",
-        _ => "shape=box, style=rounded",
-    };
-    format!("label=\"{label}\", fontname=\"monospace\", fontsize=10, {style}")
-}
-
-fn dot_edge(edge: &DrawnEdge) -> String {
-    if edge.kind == "except" { "label=\"except\", style=dashed, fontsize=9".to_owned() } else { String::new() }
 }
