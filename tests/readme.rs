@@ -48,6 +48,12 @@ fn run(line: &str) -> String {
     captured.stdout + &captured.stderr
 }
 
+/// Makes the edited copy that a session is about, in the folder of builds.
+fn edit(command: &str) {
+    std::fs::create_dir_all("target").unwrap();
+    assert!(std::process::Command::new("sh").args(["-c", command]).status().unwrap().success(), "{command}");
+}
+
 #[test]
 fn sessions_print_what_the_documentation_shows() {
     std::env::set_current_dir(Path::new(env!("CARGO_MANIFEST_DIR"))).unwrap();
@@ -55,8 +61,15 @@ fn sessions_print_what_the_documentation_shows() {
     for page in pages() {
         let text = std::fs::read_to_string(&page).unwrap();
         for (line, block) in blocks(&text, "console") {
-            for session in block.split("$ ").filter(|session| session.starts_with("flow-fabric ")) {
+            for session in block.split("$ ").filter(|session| !session.is_empty()) {
                 let (command, shown) = session.split_once('\n').unwrap();
+                if command.starts_with("sed ") {
+                    edit(command);
+                    continue;
+                }
+                if !command.starts_with("flow-fabric ") {
+                    continue;
+                }
                 // The reference of the commands has examples without output.
                 if shown.trim().is_empty() {
                     continue;
