@@ -12,7 +12,7 @@ use std::path::Path;
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use flate2::read::GzDecoder;
-use flow_fabric::inventory::{Checkpoint, Grouping, Inventory, collapse};
+use flow_fabric::inventory::{Checkpoint, Container, Grouping, Inventory, collapse};
 
 fn main() {
     divan::main();
@@ -81,7 +81,7 @@ fn read_safetensors_header(bencher: Bencher<'_, '_>) {
     let file = safetensors_file();
     bencher.counter(ItemsCount::new(91_991_usize)).bench(|| {
         let length = file.len() as u64;
-        Checkpoint::from_safetensors(&mut Cursor::new(&file), length, "bench").0.tensors.len()
+        Checkpoint::from_reader(&mut Cursor::new(&file), length, "bench", Container::Safetensors).0.tensors.len()
     });
 }
 

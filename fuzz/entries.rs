@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flow_fabric::finding::render::{self, Format};
 use flow_fabric::finding::{Finding, Place, Severity, worst};
-use flow_fabric::inventory::{Checkpoint, Grouping, Inventory, ShardIndex, Template, collapse};
+use flow_fabric::inventory::{Checkpoint, Container, Grouping, Inventory, ShardIndex, Template, collapse};
 use flow_fabric::policy::{LoadError, LoadOptions, Policy};
 use flow_fabric::source::Sources;
 
@@ -50,20 +50,38 @@ pub(crate) fn inside(findings: &[Finding], sources: &Sources) {
 
 /// A safetensors file.
 pub(crate) fn safetensors_header(data: &[u8]) {
-    let (checkpoint, findings) = Checkpoint::from_safetensors(&mut Cursor::new(data), data.len() as u64, "input");
-    check(&checkpoint, &findings, data);
+    of_format(data, Container::Safetensors, true);
 }
 
 /// A GGUF file.
 pub(crate) fn gguf_header(data: &[u8]) {
-    let (checkpoint, findings) = Checkpoint::from_gguf(&mut Cursor::new(data), data.len() as u64, "input");
-    check(&checkpoint, &findings, data);
+    of_format(data, Container::Gguf, true);
+}
+
+/// A file that torch might have written.
+pub(crate) fn torch_file(data: &[u8]) {
+    of_format(data, Container::Torch, false);
+}
+
+/// One of Grok-1's pickled arrays.
+pub(crate) fn pickled_array(data: &[u8]) {
+    of_format(data, Container::Pickle, false);
+}
+
+/// A numpy archive.
+pub(crate) fn numpy_archive(data: &[u8]) {
+    of_format(data, Container::Npz, true);
+}
+
+fn of_format(data: &[u8], container: Container, disjoint: bool) {
+    let (checkpoint, findings) = Checkpoint::from_reader(&mut Cursor::new(data), data.len() as u64, "input", container);
+    check(&checkpoint, &findings, data, disjoint);
 }
 
 /// A JSONL list, compressed or not.
 pub(crate) fn tensor_list(data: &[u8]) {
     if let Ok((checkpoint, findings)) = Checkpoint::from_list(data, "input") {
-        check(&checkpoint, &findings, data);
+        check(&checkpoint, &findings, data, true);
     }
 }
 
@@ -82,8 +100,9 @@ pub(crate) fn shard_index(data: &[u8]) {
     }
 }
 
-/// What is accepted is inside the file, disjoint and named once; grouping loses no bytes; templates lose no paths.
-fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8]) {
+/// What is accepted is inside the file, named once, and disjoint where the format says so; grouping loses no tensor;
+/// templates lose no path.
+fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8], disjoint: bool) {
     let mut names = BTreeSet::new();
     let mut ranges = Vec::new();
     for tensor in &checkpoint.tensors {
@@ -94,7 +113,7 @@ fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8]) {
         }
     }
     ranges.sort_unstable();
-    assert!(ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "overlap");
+    assert!(!disjoint || ranges.windows(2).all(|pair| pair[0].1 <= pair[1].0), "overlap");
     assert!(ranges.iter().all(|range| range.1 <= data.len() as u64), "beyond the file");
     if worst(findings) == Some(Severity::Error) && checkpoint.tensors.is_empty() {
         return;

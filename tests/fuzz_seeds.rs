@@ -53,3 +53,18 @@ fn tensor_list() {
 fn policies() {
     replay("policy", entries::policy);
 }
+
+#[test]
+fn torch_file() {
+    replay("torch_file", entries::torch_file);
+}
+
+#[test]
+fn pickled_array() {
+    replay("pickled_array", entries::pickled_array);
+}
+
+#[test]
+fn numpy_archive() {
+    replay("numpy_archive", entries::numpy_archive);
+}

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::{Array, npy};
 use crate::finding::Finding;
-use crate::inventory::{Checkpoint, OpenError};
+use crate::inventory::{Checkpoint, Container, OpenError};
 
 /// Largest array that is read whole.
 pub const MAX_BYTES: u64 = 1 << 33;
@@ -108,7 +108,7 @@ fn read_safetensors(path: &Path, name: Option<&str>, shown: String) -> Result<Ar
     let at = |source| ArrayError::Io { path: shown.clone(), source };
     let mut file = File::open(path).map_err(at)?;
     let length = file.metadata().map_err(at)?.len();
-    let (checkpoint, findings) = Checkpoint::from_safetensors(&mut file, length, &shown);
+    let (checkpoint, findings) = Checkpoint::from_reader(&mut file, length, &shown, Container::Safetensors);
     if checkpoint.tensors.is_empty() && !findings.is_empty() {
         return Err(ArrayError::Safetensors { path: shown, findings });
     }

@@ -611,6 +611,48 @@ codes! {
         why "`split.no`, `split.count` and the file name must agree, or parts of different models are mixed."
         bad "a file `m-00002-of-00003.gguf` whose header says part 1 of 2"
         good "the files as the splitting tool wrote them"
+
+    MALFORMED_PICKLE "FF740" "malformed-pickle" Error
+        what "A pickle is not one of the few forms in which weights are saved."
+        why "Only fixed shapes are read; everything else of the format could run code in Python."
+        bad "a pickle that is cut short"
+        good "weights saved as safetensors"
+
+    REFUSED_PICKLE "FF741" "refused-pickle" Error
+        what "A pickle names something, or does something, that weights do not need."
+        why "Python would import and call it on loading. The offset says where it stands; the file is not read."
+        bad "torch.save(transformers.TrainingArguments(...), \"training_args.bin\")"
+        good "torch.save(model.state_dict(), \"pytorch_model.bin\")"
+
+    STRIDED_TENSOR "FF742" "strided-tensor" Error
+        what "A tensor is not stored row by row without holes."
+        why "Its values are not a range of bytes, so it can be neither sharded nor loaded from the file as it is."
+        bad "torch.save({\"w\": weight.t()}, \"m.pt\")"
+        good "torch.save({\"w\": weight.t().contiguous()}, \"m.pt\")"
+
+    MALFORMED_ZIP "FF743" "malformed-zip" Error
+        what "A zip archive contradicts itself, or is not what torch and numpy write."
+        why "Readers that believe the directory and readers that believe the local headers would see different weights."
+        bad "an archive whose directory and local header give a member different names"
+        good "the file as `torch.save` or `numpy.savez` wrote it"
+
+    COMPRESSED_MEMBER "FF744" "compressed-member" Error
+        what "An array is compressed inside its archive."
+        why "Its bytes have no place in the file, so they cannot be read from there by ranges."
+        bad "numpy.savez_compressed(\"m.npz\", w=w)"
+        good "numpy.savez(\"m.npz\", w=w)"
+
+    MALFORMED_NPY "FF745" "malformed-npy" Error
+        what "A member of an `.npz` is not an array as numpy writes it."
+        why "Dtype and shape cannot be trusted."
+        bad "an `.npz` with a text file in it"
+        good "numpy.savez(\"m.npz\", w=w)"
+
+    UNNAMED_ARRAYS "FF746" "unnamed-arrays" Warning
+        what "A directory of `tensorNNNNN_000` files is not the tree that Grok-1 has."
+        why "The files are named by position only; without a known tree, weights cannot be given their names and are called by their files."
+        bad "ckpt-0 with 3 files"
+        good "ckpt-0 with the 770 files of Grok-1"
 }
 
 #[cfg(test)]

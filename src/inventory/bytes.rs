@@ -48,6 +48,10 @@ impl<'a, R: Read + Seek> Bytes<'a, R> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
+    pub(super) fn u16(&mut self) -> Result<u16, Trouble> {
+        Ok(u16::from_le_bytes(self.array()?))
+    }
+
     pub(super) fn u32(&mut self) -> Result<u32, Trouble> {
         Ok(u32::from_le_bytes(self.array()?))
     }

@@ -48,17 +48,26 @@ pub enum Container {
     Safetensors,
     /// A GGUF file, or the parts of a split one.
     Gguf,
+    /// One or more files that `torch.save` wrote.
+    Torch,
+    /// A numpy archive.
+    Npz,
+    /// Grok-1's directory of pickled arrays, or one of its files.
+    Pickle,
     /// A JSONL list of names, dtypes and shapes, without weights.
     List,
 }
 
 impl Container {
-    /// The name people read: `safetensors`, `gguf`, `list`.
+    /// The name people read: `safetensors`, `gguf`, `torch`, `npz`, `pickle`, `list`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Container::Safetensors => "safetensors",
             Container::Gguf => "gguf",
+            Container::Torch => "torch",
+            Container::Npz => "npz",
+            Container::Pickle => "pickle",
             Container::List => "list",
         }
     }

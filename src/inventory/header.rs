@@ -18,7 +18,7 @@ pub(super) struct HeaderTensor {
     pub(super) dtype: Dtype,
     /// Row-major.
     pub(super) shape: Vec<u64>,
-    /// From the start of the file.
-    pub(super) offset: u64,
+    /// From the start of the file; `None` for one that is packed.
+    pub(super) offset: Option<u64>,
     pub(super) length: u64,
 }

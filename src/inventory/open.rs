@@ -9,9 +9,9 @@ use std::sync::Arc;
 use super::config::MAX_CONFIG;
 use super::file::OpenFile;
 use super::index::{self, MAX_INDEX};
-use super::shards::{self, Shards};
+use super::shards::{self, ReadHeader, Shards};
 use super::trouble::{Report, Trouble};
-use super::{Checkpoint, Container, ModelConfig, directory, gguf, list, safetensors};
+use super::{Checkpoint, Container, ModelConfig, directory, gguf, grok, list, npz, safetensors, torch};
 use crate::finding::{Finding, code};
 
 /// A path that cannot be opened as a checkpoint at all. What is wrong *inside* a checkpoint is findings.
@@ -81,9 +81,14 @@ impl Checkpoint {
             return Err(OpenError::NotACheckpoint { path: shown, reason });
         }
         match kind_of(path)? {
-            Kind::Safetensors => Ok(open_safetensors(shown, &beside(path, "config.json"), [path.to_owned()])),
+            Kind::Safetensors => {
+                Ok(open_files(shown, Container::Safetensors, &beside(path, "config.json"), [path.to_owned()]))
+            }
             Kind::Index => Ok(open_index(path)),
             Kind::Gguf => Ok(gguf::open(path)),
+            Kind::Torch => Ok(open_files(shown, Container::Torch, &beside(path, "config.json"), [path.to_owned()])),
+            Kind::Npz => Ok(open_files(shown, Container::Npz, &beside(path, "config.json"), [path.to_owned()])),
+            Kind::Pickle => Ok(open_files(shown, Container::Pickle, &beside(path, "config.json"), [path.to_owned()])),
             Kind::List => {
                 let io = |source| OpenError::Io { path: shown.clone(), source };
                 list::read(fs::File::open(path).map_err(io)?, &shown).map_err(io)
@@ -109,14 +114,23 @@ impl Checkpoint {
         list::read(reader, name)
     }
 
-    /// Reads one safetensors file of `length` bytes from any reader. `name` is what findings call it.
-    pub fn from_safetensors(reader: &mut (impl Read + Seek), length: u64, name: &str) -> (Self, Vec<Finding>) {
-        shards::of_reader(reader, length, name, Container::Safetensors, safetensors::read)
-    }
-
-    /// Reads one GGUF file of `length` bytes from any reader. `name` is what findings call it.
-    pub fn from_gguf(reader: &mut (impl Read + Seek), length: u64, name: &str) -> (Self, Vec<Finding>) {
-        shards::of_reader(reader, length, name, Container::Gguf, gguf::read)
+    /// Reads one file of a format, of `length` bytes, from any reader. `name` is what findings call it.
+    ///
+    /// A list is read by [`Checkpoint::from_list`]; for [`Container::List`] this gives nothing.
+    pub fn from_reader(
+        reader: &mut (impl Read + Seek),
+        length: u64,
+        name: &str,
+        container: Container,
+    ) -> (Self, Vec<Finding>) {
+        match container {
+            Container::Safetensors => shards::of_reader(reader, length, name, container, safetensors::read),
+            Container::Gguf => shards::of_reader(reader, length, name, container, gguf::read),
+            Container::Torch => shards::of_reader(reader, length, name, container, torch::read),
+            Container::Npz => shards::of_reader(reader, length, name, container, npz::read),
+            Container::Pickle => shards::of_reader(reader, length, name, container, grok::read),
+            Container::List => (Self::empty(name, container), Vec::new()),
+        }
     }
 }
 
@@ -127,6 +141,9 @@ enum Kind {
     Index,
     List,
     Gguf,
+    Torch,
+    Npz,
+    Pickle,
 }
 
 /// Decides by the name and, where that says nothing (the Hugging Face cache names files by digest), by the first bytes.
@@ -137,6 +154,15 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
     }
     if name.ends_with(".gguf") {
         return Ok(Kind::Gguf);
+    }
+    if name.ends_with(".npz") {
+        return Ok(Kind::Npz);
+    }
+    if [".pt", ".pth", ".bin"].iter().any(|extension| name.ends_with(extension)) {
+        return Ok(Kind::Torch);
+    }
+    if grok::number(&name).is_some() {
+        return Ok(Kind::Pickle);
     }
     if name.ends_with(".index.json") {
         return Ok(Kind::Index);
@@ -154,6 +180,7 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
         .map_err(|source| OpenError::Io { path: shown.clone(), source })?;
     match head.as_slice() {
         [b'G', b'G', b'U', b'F', ..] => Ok(Kind::Gguf),
+        [b'P', b'K', 3, 4, ..] | [0x80, 2, 0x8a, 10, ..] => Ok(Kind::Torch),
         [0x1f, 0x8b, ..] | [b'{', ..] => Ok(Kind::List),
         [_, _, _, _, _, 0, 0, 0, b'{', ..] => Ok(Kind::Safetensors),
         _ => {
@@ -167,13 +194,14 @@ fn beside(path: &Path, name: &str) -> PathBuf {
     path.parent().unwrap_or(Path::new("")).join(name)
 }
 
-/// Opens safetensors files that make up one checkpoint.
-pub(super) fn open_safetensors(
+/// Opens files of one format that make up one checkpoint.
+pub(super) fn open_files(
     name: String,
+    container: Container,
     config: &Path,
     files: impl IntoIterator<Item = PathBuf>,
 ) -> (Checkpoint, Vec<Finding>) {
-    let mut shards = Shards::new(name, Container::Safetensors, safetensors::read);
+    let mut shards = Shards::new(name, container, reader(container));
     shards.read_config(config);
     for file in files {
         shards.add(&file);
@@ -181,10 +209,25 @@ pub(super) fn open_safetensors(
     shards.finish()
 }
 
-/// Opens a `*.safetensors.index.json` and the shards beside it.
+/// The reader of a format's headers.
+fn reader(container: Container) -> ReadHeader<fs::File> {
+    match container {
+        Container::Safetensors => safetensors::read,
+        Container::Gguf => gguf::read,
+        Container::Torch => torch::read,
+        Container::Npz => npz::read,
+        Container::Pickle => grok::read,
+        // A list is no file with a header.
+        Container::List => |_, _, _, _| None,
+    }
+}
+
+/// Opens a `*.safetensors.index.json` or `*.bin.index.json` and the shards beside it.
 pub(super) fn open_index(path: &Path) -> (Checkpoint, Vec<Finding>) {
     let shown: Arc<str> = path.display().to_string().into();
-    let mut shards = Shards::new(shown.clone(), Container::Safetensors, safetensors::read);
+    let torch = path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(b".bin.index.json"));
+    let container = if torch { Container::Torch } else { Container::Safetensors };
+    let mut shards = Shards::new(shown.clone(), container, reader(container));
     shards.read_config(&beside(path, "config.json"));
     let mut report = Report::new(&shown);
     let index = match read_text(path, MAX_INDEX, &code::MALFORMED_INDEX) {

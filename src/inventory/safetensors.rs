@@ -53,7 +53,7 @@ fn read_header(reader: &mut (impl Read + Seek), length: u64, report: &mut Report
             dtype: entry.dtype.ok()?,
             shape: entry.shape,
             // Coverage was checked against the file's length, so neither can overflow.
-            offset: data_start.saturating_add(entry.begin),
+            offset: Some(data_start.saturating_add(entry.begin)),
             length: entry.end.saturating_sub(entry.begin),
         })
     });

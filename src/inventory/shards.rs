@@ -153,7 +153,7 @@ impl Shards {
                 report.push(Trouble::anywhere(&code::DUPLICATE_TENSOR, message).help("the earlier one is taken"));
                 continue;
             }
-            let bytes = ByteRange { file: Some(id), offset: Some(tensor.offset), length: tensor.length };
+            let bytes = ByteRange { file: Some(id), offset: tensor.offset, length: tensor.length };
             let tensor = StoredTensor { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes };
             if holds_a_shape(&tensor) {
                 match read_content(reader, &tensor) {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Cursor;
 
 use flow_fabric::finding::{Severity, worst};
-use flow_fabric::inventory::{Checkpoint, Grouping, Inventory, MetadataValue};
+use flow_fabric::inventory::{Checkpoint, Container, Grouping, Inventory, MetadataValue};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -87,7 +87,7 @@ fn two() -> Vec<Tensor> {
 }
 
 fn read(bytes: &[u8]) -> (Checkpoint, Vec<flow_fabric::finding::Finding>) {
-    Checkpoint::from_gguf(&mut Cursor::new(bytes), bytes.len() as u64, "f")
+    Checkpoint::from_reader(&mut Cursor::new(bytes), bytes.len() as u64, "f", Container::Gguf)
 }
 
 #[test]
@@ -302,7 +302,7 @@ fn every_prefix_of_a_file_is_refused() {
     let (good, _) = specimen();
     for length in 0..good.len() {
         assert!(!assert_sound(&good[..length]), "{length}");
-        let lying = Checkpoint::from_gguf(&mut Cursor::new(&good[..length]), good.len() as u64, "f");
+        let lying = Checkpoint::from_reader(&mut Cursor::new(&good[..length]), good.len() as u64, "f", Container::Gguf);
         assert!(refused(&lying.1) || length >= good.len() - 512, "{length}");
     }
 }

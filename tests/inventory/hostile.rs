@@ -3,7 +3,7 @@
 use std::io::Cursor;
 
 use flow_fabric::finding::{Severity, worst};
-use flow_fabric::inventory::{Checkpoint, StoredTensor};
+use flow_fabric::inventory::{Checkpoint, Container, StoredTensor};
 use proptest::prelude::*;
 use safetensors::SafeTensors;
 
@@ -43,7 +43,7 @@ fn u8s(name: &str, begin: u64, end: u64) -> String {
 }
 
 fn read(bytes: &[u8]) -> (Checkpoint, Vec<flow_fabric::finding::Finding>) {
-    Checkpoint::from_safetensors(&mut Cursor::new(bytes), bytes.len() as u64, "f")
+    Checkpoint::from_reader(&mut Cursor::new(bytes), bytes.len() as u64, "f", Container::Safetensors)
 }
 
 /// Every case of the study of readers that this one was written after, by name.
@@ -274,7 +274,7 @@ fn every_prefix_of_a_file_is_refused() {
         assert!(!assert_agreement(&good[..length]), "{length}");
         // The length on disk and what can be read may differ too.
         let (checkpoint, findings) =
-            Checkpoint::from_safetensors(&mut Cursor::new(&good[..length]), good.len() as u64, "f");
+            Checkpoint::from_reader(&mut Cursor::new(&good[..length]), good.len() as u64, "f", Container::Safetensors);
         assert!(checkpoint.tensors.is_empty() && refused(&findings) || length >= good.len() - 26, "{length}");
     }
 }

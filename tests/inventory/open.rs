@@ -210,7 +210,7 @@ fn what_cannot_be_opened_is_an_error() {
     assert_eq!(error(&at.join("absent")), "`D/absent` is absent");
     assert_eq!(
         error(at),
-        "`D` is not a checkpoint: the directory holds neither safetensors files, nor an index of them, nor GGUF files"
+        "`D` is not a checkpoint: the directory holds no safetensors, GGUF, `pytorch_model*.bin` or `tensorNNNNN_000` files"
     );
     fs::write(at.join("notes.txt"), "hello").unwrap();
     assert_eq!(
