@@ -1,7 +1,13 @@
 //! Quantization: schemes, what each layout stores, encoders and decoders, drift.
 
+mod cast;
+mod codec;
 pub mod layout;
 mod scheme;
+mod simd;
+mod values;
 
+pub use codec::{Counts, Decoder, Encoder, Scratch, Settled, Survey, Undecodable, decode, encode};
 pub use layout::{Encoded, EncodedComponent, Logical, NameRule, Refusal, RefusalKind, check, companions};
 pub use scheme::{Arithmetic, Format, Granularity, Layout, Limits, NonFinite, Scheme, UnknownName};
+pub use values::{Stored, Values, narrow};
