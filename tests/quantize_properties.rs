@@ -275,6 +275,36 @@ fn allowed(case: &Case, x: f32, least: f32, most: f32, tensor: f32) -> f32 {
     }
 }
 
+/// The drift report's self-check: codes are the nearest ones, within their range, to the scales that are stored.
+#[test]
+fn only_clipped_values_are_off_by_more_than_half_a_step() {
+    proptest!(config(12), |(values in values(8 * 256))| {
+        let largest = values.iter().fold(0.0_f32, |most, value| most.max(value.abs()));
+        prop_assume!(largest > 1e-20);
+        for case in cases() {
+            // GGML codes against the f32 scale and stores it in f16; NF4 against absmax and stores that in 8 bits.
+            let stored_otherwise = matches!(case.scheme.format, Format::Q80 | Format::Q40 | Format::Q41);
+            let f16 = case.layout == Layout::Gguf && !(1e-3..1e5).contains(&largest);
+            if stored_otherwise || f16 || case.scheme.double_quant {
+                continue;
+            }
+            let weight = logical(&case, &[8, 256], Dtype::F32);
+            let encoder = Encoder::new(&case.scheme, case.layout, weight).expect("held");
+            let (_, bytes) = encode(&case.scheme, case.layout, weight, Values::F32(&values)).expect("held");
+            let back = decoded(&encoder, &bytes, 0..values.len());
+            let decoder = Decoder::of(&encoder, Arithmetic::F32);
+            let parts: Vec<&[u8]> = bytes.iter().enumerate().map(|(i, bytes)| &bytes[decoder.span(i, 0, values.len())]).collect();
+            let mut steps = vec![0.0; values.len()];
+            decoder.steps(0, &parts, &mut steps, &mut Scratch::default()).expect("decodable");
+            for ((x, y), step) in values.iter().zip(&back).zip(&steps) {
+                // The smallest normal scales lose the precision that the bound speaks of.
+                let known = step.abs() > 1e-30;
+                prop_assert!(!known || *step < 0.0 || (x - y).abs() <= step * 0.5005 + largest * 1e-6, "{:?}: {} became {} at step {}", case, x, y, step);
+            }
+        }
+    });
+}
+
 #[test]
 fn values_that_a_format_holds_come_back_exactly() {
     proptest!(config(8), |(codes in proptest::collection::vec(-127_i8..=127, 8 * 256), power in -8_i32..8)| {

@@ -2,12 +2,14 @@
 
 mod cast;
 mod codec;
+mod drift;
 pub mod layout;
 mod scheme;
 mod simd;
 mod values;
 
 pub use codec::{Counts, Decoder, Encoder, Scratch, Settled, Survey, Undecodable, decode, encode};
+pub use drift::{Breach, Drift, Figures, WorstGroup};
 pub use layout::{Encoded, EncodedComponent, Logical, NameRule, Refusal, RefusalKind, check, companions};
 pub use scheme::{Arithmetic, Format, Granularity, Layout, Limits, NonFinite, Scheme, UnknownName};
 pub use values::{Stored, Values, narrow};

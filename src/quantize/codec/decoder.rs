@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::encoder::{Encoder, Method as Encoding};
 use super::fp4::{Fp4, Global};
 use super::scaled::{self, CodeType, Grid, HELD, Packing, Rule, Scaled};
-use super::{Scratch, along, blocks, nf4};
+use super::{Scratch, Want, along, blocks, nf4};
 use crate::Dtype;
 use crate::inventory::{Role, StoredFormat, Weight};
 use crate::quantize::Arithmetic;
@@ -189,6 +189,35 @@ impl Decoder {
         out: &mut [f32],
         scratch: &mut Scratch,
     ) -> Result<(), Undecodable> {
+        self.run(Want::Values, start, parts, out, scratch)
+    }
+
+    /// As [`Decoder::decode`], but gives the step at every value: the distance from its code to the farther of the
+    /// neighbouring ones, negative for a code at the end of its range, zero where there are no codes.
+    ///
+    /// An error of more than half a step is a value that was clipped, or not coded to the nearest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Decoder::decode`].
+    pub fn steps(
+        &self,
+        start: usize,
+        parts: &[&[u8]],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), Undecodable> {
+        self.run(Want::Steps, start, parts, out, scratch)
+    }
+
+    fn run(
+        &self,
+        want: Want,
+        start: usize,
+        parts: &[&[u8]],
+        out: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<(), Undecodable> {
         let (count, step) = (out.len(), self.step());
         let end = start.checked_add(count).filter(|end| *end <= self.elements);
         let aligned = start.is_multiple_of(step) && (count.is_multiple_of(step) || end == Some(self.elements));
@@ -210,6 +239,7 @@ impl Decoder {
         };
         let codes = part(&Role::Weight);
         match &self.method {
+            Method::Plain(_) if want == Want::Steps => out.fill(0.0),
             Method::Plain(dtype) => {
                 if let Some(values) = Values::stored(*dtype, codes) {
                     values.widen(0, out);
@@ -217,17 +247,20 @@ impl Decoder {
             }
             Method::Scaled(scaled) => {
                 let from = scaled::Inputs { codes, scales: part(&Role::Scales), zeros: part(&Role::ZeroPoint) };
-                scaled.decode(start, &from, self.rounding, out, scratch);
+                scaled.decode(want, start, &from, self.rounding, out, scratch);
             }
             Method::Fp4(fp4, multiplies) => {
                 let global = self.number(&Role::GlobalScale, part(&Role::GlobalScale));
                 let global = if *multiplies { Global::Factor(global) } else { Global::Divisor(global) };
-                fp4.decode(global, codes, part(&Role::Scales), self.rounding, out);
+                fp4.decode(want, global, codes, part(&Role::Scales), self.rounding, out);
             }
             Method::Flat { block, nested } => {
                 let named = |name: &str| part(&Role::Other(name.into()));
                 let mut table = [0.0; 16];
                 self.widen(named("quant_map"), &mut table);
+                if want == Want::Steps {
+                    table = nf4::steps(&table);
+                }
                 let blocks = start / block..(start + count).div_ceil(*block);
                 let absmax = &mut scratch.absmax;
                 absmax.clear();
@@ -246,10 +279,11 @@ impl Decoder {
                     self.widen(part(&Role::Scales), absmax);
                 }
                 let from = nf4::Inputs { block: *block, table, codes, absmax };
-                nf4::decode(&from, start, self.rounding, out);
+                let rounding = if want == Want::Steps { Dtype::F32 } else { self.rounding };
+                nf4::decode(&from, start, rounding, out);
             }
             Method::Blocks(dtype) => {
-                blocks::decode(*dtype, codes, out);
+                blocks::decode(*dtype, want, codes, out);
             }
         }
         Ok(())
@@ -335,7 +369,9 @@ impl Method {
                     return Err(format!("{groups} groups do not divide a row"));
                 }
                 let grid = along(&weight.shape, last, usize::try_from(groups.max(1)).unwrap_or(1));
-                own(Scaled { packing, zeros, ..reader(grid, super::int4::CODES, scales()?.dtype) })
+                let half = f32::from(1_u8 << (bits.clamp(&1, &8) - 1));
+                let code = CodeType::Int { low: -half, high: half - 1.0 };
+                own(Scaled { packing, zeros, ..reader(grid, code, scales()?.dtype) })
             }
             StoredFormat::Nvfp4Packed => (Method::Fp4(Fp4::Nv { work: Dtype::F32 }, false), Dtype::Bf16),
             StoredFormat::Nvfp4ModelOpt => (Method::Fp4(Fp4::Nv { work: Dtype::F32 }, true), Dtype::Bf16),

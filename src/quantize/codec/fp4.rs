@@ -5,7 +5,8 @@
 //! so that a negative value that rounds to zero is stored as -0, and -0 itself as 0 (`cast_to_fp4`, `pack_fp4_to_uint8`
 //! of compressed-tensors 0.20).
 
-use super::{Counts, Scratch, mxfp4, nvfp4};
+use super::blocks::each;
+use super::{Counts, Scratch, Want, mxfp4, nvfp4, step};
 use crate::Dtype;
 use crate::quantize::cast;
 use crate::quantize::simd::{self, Kernel};
@@ -60,8 +61,16 @@ impl Fp4 {
     }
 
     /// Decodes a part of whole groups; `rounding` as the peer's output has it.
-    pub(super) fn decode(self, global: Global, codes: &[u8], scales: &[u8], rounding: Dtype, out: &mut [f32]) {
-        simd::dispatch(Decode { format: self, global, codes, scales, rounding, out });
+    pub(super) fn decode(
+        self,
+        want: Want,
+        global: Global,
+        codes: &[u8],
+        scales: &[u8],
+        rounding: Dtype,
+        out: &mut [f32],
+    ) {
+        simd::dispatch(Decode { format: self, want, global, codes, scales, rounding, out });
     }
 }
 
@@ -142,8 +151,11 @@ impl Encode<'_> {
                 let most = x.iter().fold(0, |most, value| most.max((value.to_bits() & 0x7FFF_FFFF).cast_signed()));
                 let (byte, divisor) = scale(f32::from_bits(most.cast_unsigned()), global);
                 *stored = byte;
-                let coded: [u8; N] = std::array::from_fn(|i| code(round(x[i] / divisor)));
-                *codes = std::array::from_fn(|i| coded[2 * i] | (coded[2 * i + 1] << 4));
+                let coded = each(x, |value| code(round(value / divisor)));
+                let (pairs, _) = coded.as_chunks::<2>();
+                for (byte, [even, odd]) in codes.iter_mut().zip(pairs) {
+                    *byte = even | (odd << 4);
+                }
             }
         }
         counts
@@ -160,6 +172,7 @@ fn code(scaled: f32) -> u8 {
 
 struct Decode<'a> {
     format: Fp4,
+    want: Want,
     global: Global,
     codes: &'a [u8],
     scales: &'a [u8],
@@ -189,8 +202,25 @@ impl Decode<'_> {
         let (codes, _) = self.codes.as_chunks::<H>();
         for ((out, codes), stored) in out.iter_mut().zip(codes).zip(self.scales) {
             let scale = scale(*stored, self.global);
-            let value = |code: u8| cast::round_to(self.rounding, from_code(code) * scale);
-            *out = std::array::from_fn(|i| value((codes[i / 2] >> (4 * (i % 2))) & 15));
+            let mut unpacked = [0; N];
+            let (pairs, _) = unpacked.as_chunks_mut::<2>();
+            for ([even, odd], byte) in pairs.iter_mut().zip(codes) {
+                (*even, *odd) = (byte & 15, byte >> 4);
+            }
+            if self.want == Want::Steps {
+                for (out, code) in out.iter_mut().zip(unpacked) {
+                    *out = step(gap(code) * scale, code & 7 == 7);
+                }
+                continue;
+            }
+            for (out, code) in out.iter_mut().zip(unpacked) {
+                *out = from_code(code) * scale;
+            }
+            if self.rounding == Dtype::Bf16 {
+                for out in out {
+                    *out = cast::from_bf16(cast::to_bf16(*out));
+                }
+            }
         }
     }
 }
@@ -201,6 +231,16 @@ pub(super) fn from_code(code: u8) -> f32 {
     // Exponent and mantissa land in f32's places; the product sets the bias right and normalizes.
     let magnitude = f32::from_bits(u32::from(code & 7) << 22) * f32::from_bits(0x7E80_0000);
     f32::from_bits(magnitude.to_bits() | (u32::from(code & 8) << 28))
+}
+
+/// The distance from a code's number to its farther neighbour.
+#[inline(always)]
+pub(super) fn gap(code: u8) -> f32 {
+    match code & 7 {
+        0..=3 => 0.5,
+        4 | 5 => 1.0,
+        _ => 2.0,
+    }
 }
 
 #[cfg(test)]

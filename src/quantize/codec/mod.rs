@@ -66,6 +66,21 @@ impl Counts {
     }
 }
 
+/// What a decoder is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Want {
+    /// The values that the codes stand for.
+    Values,
+    /// The distance to the code's farther neighbour, negative for a code at the end of its range.
+    Steps,
+}
+
+/// A step as [`Want::Steps`] has it.
+#[inline(always)]
+fn step(size: f32, at_end: bool) -> f32 {
+    if at_end { -size.abs() } else { size.abs() }
+}
+
 /// A weight's shape and dtypes, as a scaled format is bound to it.
 struct Bound<'a> {
     shape: &'a [u64],

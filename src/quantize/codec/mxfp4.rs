@@ -9,8 +9,9 @@
 //! Microscaling Formats 1.0; `generate_mx_scales` of compressed-tensors 0.20; `quantize_row_mxfp4_ref` of ggml's
 //! `ggml-quants.c`.
 
-use super::blocks::{Block, nibbles, pack_nibbles};
-use super::fp4::from_code;
+use super::blocks::{Block, each, nibbles, pack_nibbles};
+use super::fp4::{self, from_code};
+use super::step;
 use crate::Dtype;
 use crate::quantize::cast;
 
@@ -67,6 +68,17 @@ impl Block<32, 17> for Mxfp4Block {
             }
         }
     }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 17], out: &mut [f32; 32]) {
+        if let Some((scale, codes)) = block.split_first()
+            && let Some(codes) = codes.first_chunk()
+        {
+            for (out, code) in out.iter_mut().zip(nibbles(codes)) {
+                *out = step(2.0 * half(*scale) * fp4::gap(code), code & 7 == 7);
+            }
+        }
+    }
 }
 
 /// The greatest magnitude that compares as greater; NaN never does.
@@ -85,9 +97,9 @@ pub(super) fn largest<const N: usize>(x: &[f32; N]) -> f32 {
 pub(super) fn codes<const N: usize>(x: &[f32; N], largest: f32, half_scale: f32) -> [u8; N] {
     // Far beyond the largest number all distances round alike, and the first number wins.
     if largest > 64.0 * half_scale {
-        x.map(|value| first_nearest(value, half_scale))
+        each(x, |value| first_nearest(value, half_scale))
     } else {
-        x.map(|value| code(value, half_scale))
+        each(x, |value| code(value, half_scale))
     }
 }
 
@@ -96,9 +108,10 @@ pub(super) fn codes<const N: usize>(x: &[f32; N], largest: f32, half_scale: f32)
 fn code(value: f32, half_scale: f32) -> u8 {
     let magnitude = value.abs();
     // Halfway between the doubled numbers 0 1 2 3 4 6 8 12. The products are exact.
-    let above = |doubled: f32| u8::from(magnitude > doubled * half_scale);
+    let above = |doubled: f32| i32::from(magnitude > doubled * half_scale);
     let index = above(0.5) + above(1.5) + above(2.5) + above(3.5) + above(5.0) + above(7.0) + above(10.0);
-    if index > 0 && value < 0.0 { index | 8 } else { index }
+    let signed = if index > 0 && value < 0.0 { index | 8 } else { index };
+    signed as u8
 }
 
 /// The first code of least rounded distance, tried one by one as ggml does.

@@ -9,7 +9,7 @@
 
 use std::sync::OnceLock;
 
-use super::{Counts, Scratch};
+use super::{Counts, Scratch, step};
 use crate::quantize::simd::{self, Kernel};
 use crate::quantize::values::Values;
 
@@ -164,10 +164,24 @@ impl Nf4 {
 /// What a decoder needs beside the codes of a part.
 pub(super) struct Inputs<'a> {
     pub(super) block: usize,
+    /// The sixteen numbers, or the steps at them.
     pub(super) table: [f32; 16],
     pub(super) codes: &'a [u8],
     /// f32 absmax of every block that the part touches.
     pub(super) absmax: &'a [f32],
+}
+
+/// The distance of each of sixteen numbers to its farther neighbour, negative at the ends.
+pub(super) fn steps(table: &[f32; 16]) -> [f32; 16] {
+    std::array::from_fn(|i| {
+        let nearest = |other: fn(f32, f32) -> bool| {
+            let others = table.iter().filter(|number| other(**number, table[i]));
+            others.map(|number| (number - table[i]).abs()).fold(f32::INFINITY, f32::min)
+        };
+        let (below, above) = (nearest(|a, b| a < b), nearest(|a, b| a > b));
+        let at_end = below.is_infinite() || above.is_infinite();
+        step(if at_end { below.min(above) } else { below.max(above) }, at_end)
+    })
 }
 
 /// Decodes values from `start` (even) on; `absmax` starts with the block that `start` is in.

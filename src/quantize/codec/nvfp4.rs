@@ -9,7 +9,9 @@
 //! `ggml-quants.c`, `ggml_fp32_to_ue4m3` of `ggml-impl.h`.
 
 use super::blocks::Block;
+use super::fp4;
 use super::mxfp4::{self, largest, twice};
+use super::step;
 use crate::Dtype;
 use crate::quantize::cast;
 
@@ -70,6 +72,19 @@ impl Block<64, 36> for Nvfp4Block {
             for (i, byte) in codes.iter().enumerate() {
                 out[i] = twice(byte & 15) * half_scale;
                 out[i + 8] = twice(byte >> 4) * half_scale;
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 36], out: &mut [f32; 64]) {
+        let (scales, codes) = block.split_at(4);
+        let (groups, _) = out.as_chunks_mut::<16>();
+        for ((out, scale), codes) in groups.iter_mut().zip(scales).zip(codes.chunks_exact(8)) {
+            let scale = 2.0 * half(*scale);
+            for (i, byte) in codes.iter().enumerate() {
+                out[i] = step(scale * fp4::gap(byte & 15), byte & 7 == 7);
+                out[i + 8] = step(scale * fp4::gap(byte >> 4), (byte >> 4) & 7 == 7);
             }
         }
     }

@@ -3,7 +3,8 @@
 //! `d` is the value of largest magnitude (the first, with its sign) divided by -8; a code is `min(15, trunc(x * (1/d) +
 //! 8.5))`. Source: `quantize_row_q4_0_ref` of ggml's `ggml-quants.c`, without fused multiply-add.
 
-use super::blocks::{Block, nibbles, pack_nibbles, split, truncate};
+use super::blocks::{Block, each, floor, nibbles, pack_nibbles, split, truncate};
+use super::step;
 use crate::quantize::cast;
 
 pub(super) struct Q40;
@@ -15,9 +16,10 @@ impl Block<32, 18> for Q40 {
             let d = extreme(x) / -8.0;
             let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
             let codes = if inverse.is_finite() && d.is_finite() {
-                x.map(|value| ((value * inverse + 8.5) as i32).min(15) as u8)
+                // What is cut off is positive, so the fraction can be dropped by rounding and stepping back.
+                each(x, |value| floor(value * inverse + 8.5).min(15) as u8)
             } else {
-                x.map(|value| (truncate(value * inverse + 8.5) as i8).min(15).cast_unsigned())
+                each(x, |value| (truncate(value * inverse + 8.5) as i8).min(15).cast_unsigned())
             };
             let (head, tail) = out.split_at_mut(2);
             head.copy_from_slice(&cast::to_f16(d).to_le_bytes());
@@ -31,6 +33,15 @@ impl Block<32, 18> for Q40 {
         let d = cast::from_f16(u16::from_le_bytes(*d));
         for (out, code) in out.iter_mut().zip(nibbles(codes)) {
             *out = f32::from(code.cast_signed() - 8) * d;
+        }
+    }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 18], out: &mut [f32; 32]) {
+        let (d, codes) = split::<18, 2, 16>(block);
+        let d = cast::from_f16(u16::from_le_bytes(*d));
+        for (out, code) in out.iter_mut().zip(nibbles(codes)) {
+            *out = step(d, code == 0 || code == 15);
         }
     }
 }

@@ -3,7 +3,8 @@
 //! `d = (max - min) / 15`; a code is `min(15, trunc((x - min) * (1/d) + 0.5))`. Source: `quantize_row_q4_1_ref` of ggml's
 //! `ggml-quants.c`, without fused multiply-add.
 
-use super::blocks::{Block, nibbles, pack_nibbles, split, truncate};
+use super::blocks::{Block, each, floor, nibbles, pack_nibbles, split, truncate};
+use super::step;
 use crate::quantize::cast;
 
 pub(super) struct Q41;
@@ -16,9 +17,9 @@ impl Block<32, 20> for Q41 {
             let d = (most - least) / 15.0;
             let inverse = if d != 0.0 { 1.0 / d } else { 0.0 };
             let codes = if inverse.is_finite() && d.is_finite() {
-                x.map(|value| (((value - least) * inverse + 0.5) as i32).min(15) as u8)
+                each(x, |value| floor((value - least) * inverse + 0.5).min(15) as u8)
             } else {
-                x.map(|value| (truncate((value - least) * inverse + 0.5) as i8).min(15).cast_unsigned())
+                each(x, |value| (truncate((value - least) * inverse + 0.5) as i8).min(15).cast_unsigned())
             };
             let (head, tail) = out.split_at_mut(4);
             let (scale, minimum) = head.split_at_mut(2);
@@ -34,6 +35,15 @@ impl Block<32, 20> for Q41 {
         let [d, m] = halves(head);
         for (out, code) in out.iter_mut().zip(nibbles(codes)) {
             *out = f32::from(code) * d + m;
+        }
+    }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 20], out: &mut [f32; 32]) {
+        let (head, codes) = split::<20, 4, 16>(block);
+        let [d, _] = halves(head);
+        for (out, code) in out.iter_mut().zip(nibbles(codes)) {
+            *out = step(d, code == 0 || code == 15);
         }
     }
 }

@@ -10,6 +10,7 @@
 
 use super::blocks::{Block, nearest, split};
 use super::q4_1::halves;
+use super::step;
 use crate::quantize::cast;
 
 pub(super) struct Q4K;
@@ -54,6 +55,20 @@ impl Block<256, 144> for Q4K {
                 for (out, code) in out.iter_mut().zip(codes) {
                     *out = scale * f32::from((code >> (4 * half)) & 15) - min;
                 }
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 144], out: &mut [f32; 256]) {
+        let (head, codes) = split::<144, 16, 128>(block);
+        let (head, scales) = split::<16, 4, 12>(head);
+        let [d, _] = halves(head);
+        for (sub, (out, codes)) in out.chunks_exact_mut(SUB).zip(codes.chunks(SUB).flat_map(|c| [c, c])).enumerate() {
+            let scale = d * f32::from(scale_and_min(scales, sub).0);
+            for (out, code) in out.iter_mut().zip(codes) {
+                let code = (code >> (4 * (sub % 2))) & 15;
+                *out = step(scale, code == 0 || code == 15);
             }
         }
     }

@@ -6,6 +6,7 @@
 use super::blocks::{Block, nibbles, split};
 use super::q4_1::halves;
 use super::q4_k::scale_and_min;
+use super::step;
 use crate::quantize::cast;
 
 pub(super) struct Q50;
@@ -26,6 +27,11 @@ impl Block<32, 22> for Q50 {
             *out = (code.cast_signed() - 16) as f32 * d;
         }
     }
+
+    fn steps(block: &[u8; 22], out: &mut [f32; 32]) {
+        let (d, _) = split::<22, 2, 20>(block);
+        out.fill(step(cast::from_f16(u16::from_le_bytes(*d)), false));
+    }
 }
 
 impl Block<32, 24> for Q51 {
@@ -41,6 +47,12 @@ impl Block<32, 24> for Q51 {
             let code = u32::from(code) | ((fifth >> i) & 1) << 4;
             *out = code as f32 * d + m;
         }
+    }
+
+    fn steps(block: &[u8; 24], out: &mut [f32; 32]) {
+        let (head, _) = split::<24, 4, 20>(block);
+        let [d, _] = halves(head);
+        out.fill(step(d, false));
     }
 }
 
@@ -66,6 +78,15 @@ impl Block<256, 176> for Q5K {
                     *out = scale * f32::from(code) - min;
                 }
             }
+        }
+    }
+
+    fn steps(block: &[u8; 176], out: &mut [f32; 256]) {
+        let (head, _) = split::<176, 16, 160>(block);
+        let (head, scales) = split::<16, 4, 12>(head);
+        let [d, _] = halves(head);
+        for (sub, out) in out.chunks_exact_mut(32).enumerate() {
+            out.fill(step(d * f32::from(scale_and_min(scales, sub).0), false));
         }
     }
 }

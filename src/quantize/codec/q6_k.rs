@@ -7,6 +7,7 @@
 //! As in `q4_k`, sub-blocks are searched side by side, one to a lane, each in its own order.
 
 use super::blocks::{Block, nearest};
+use super::step;
 use crate::quantize::cast;
 
 pub(super) struct Q6K;
@@ -37,19 +38,30 @@ impl Block<256, 210> for Q6K {
 
     #[inline(always)]
     fn decode(block: &[u8; 210], out: &mut [f32; 256]) {
-        let (low, rest) = block.split_at(128);
-        let (high, rest) = rest.split_at(64);
-        let (scales, d) = rest.split_at(16);
-        let d = cast::from_f16(u16::from_le_bytes(d.first_chunk().copied().unwrap_or_default()));
-        for (half, out) in out.chunks_exact_mut(128).enumerate() {
-            for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
-                let nibbles = low.iter().skip(64 * half + 32 * (quarter % 2));
-                let pairs = high.iter().skip(32 * half);
-                for (i, ((out, nibble), pair)) in out.iter_mut().zip(nibbles).zip(pairs).enumerate() {
-                    let scale = scales.get(8 * half + 2 * quarter + i / 16).copied().unwrap_or_default();
-                    let code = ((nibble >> (4 * (quarter / 2))) & 15) | (((pair >> (2 * quarter)) & 3) << 4);
-                    *out = d * f32::from(scale.cast_signed()) * f32::from(code.cast_signed() - 32);
-                }
+        each_code(block, out, |scale, code| scale * f32::from(code));
+    }
+
+    #[inline(always)]
+    fn steps(block: &[u8; 210], out: &mut [f32; 256]) {
+        each_code(block, out, |scale, code| step(scale, code == -32 || code == 31));
+    }
+}
+
+/// Makes a number of each value's scale and code.
+#[inline(always)]
+fn each_code(block: &[u8; 210], out: &mut [f32; 256], make: impl Fn(f32, i8) -> f32) {
+    let (low, rest) = block.split_at(128);
+    let (high, rest) = rest.split_at(64);
+    let (scales, d) = rest.split_at(16);
+    let d = cast::from_f16(u16::from_le_bytes(d.first_chunk().copied().unwrap_or_default()));
+    for (half, out) in out.chunks_exact_mut(128).enumerate() {
+        for (quarter, out) in out.chunks_exact_mut(32).enumerate() {
+            let nibbles = low.iter().skip(64 * half + 32 * (quarter % 2));
+            let pairs = high.iter().skip(32 * half);
+            for (i, ((out, nibble), pair)) in out.iter_mut().zip(nibbles).zip(pairs).enumerate() {
+                let scale = scales.get(8 * half + 2 * quarter + i / 16).copied().unwrap_or_default();
+                let code = ((nibble >> (4 * (quarter / 2))) & 15) | (((pair >> (2 * quarter)) & 3) << 4);
+                *out = make(d * f32::from(scale.cast_signed()), code.cast_signed() - 32);
             }
         }
     }

@@ -3,7 +3,7 @@
 use super::{CodeType, Packing, Scaled, Tile};
 use crate::Dtype;
 use crate::quantize::cast;
-use crate::quantize::codec::Scratch;
+use crate::quantize::codec::{Scratch, Want, step};
 use crate::quantize::simd::Kernel;
 
 /// 1/127 as bitsandbytes writes it.
@@ -12,6 +12,7 @@ const INVERSE_127: f32 = 7.874_016e-3;
 /// Decodes a tile with the cells in `scratch`, numbered from the tile's first row of cells.
 pub(super) struct Decode<'a> {
     pub(super) scaled: &'a Scaled,
+    pub(super) want: Want,
     pub(super) tile: Tile,
     pub(super) codes: &'a [u8],
     pub(super) rounding: Dtype,
@@ -24,10 +25,22 @@ impl Kernel for Decode<'_> {
 
     #[inline(always)]
     fn run(self) {
-        match self.scaled.code {
-            CodeType::Int { .. } => self.rows(|code| f32::from(code.cast_signed())),
-            CodeType::E4m3 => self.rows(cast::from_e4m3),
-            CodeType::E5m2 => self.rows(cast::from_e5m2),
+        match (self.scaled.code, self.want) {
+            (CodeType::Int { .. }, Want::Values) => self.rows(|code| f32::from(code.cast_signed())),
+            (CodeType::E4m3, Want::Values) => self.rows(cast::from_e4m3),
+            (CodeType::E5m2, Want::Values) => self.rows(cast::from_e5m2),
+            (CodeType::Int { low, high }, Want::Steps) => {
+                self.rows(|code| step(1.0, !(low + 1.0..high).contains(&f32::from(code.cast_signed()))));
+            }
+            // A float's unit in the last place; subnormals have that of the smallest exponent.
+            (CodeType::E4m3, Want::Steps) => self.rows(|code| {
+                let unit = cast::from_e4m3(1) * (1_u32 << ((code & 0x7F) >> 3).saturating_sub(1)) as f32;
+                step(unit, code & 0x7F == 0x7E)
+            }),
+            (CodeType::E5m2, Want::Steps) => self.rows(|code| {
+                let unit = cast::from_e5m2(1) * (1_u32 << ((code & 0x7F) >> 2).saturating_sub(1)) as f32;
+                step(unit, code & 0x7F == 0x7B)
+            }),
         }
     }
 }
@@ -35,7 +48,7 @@ impl Kernel for Decode<'_> {
 impl Decode<'_> {
     #[inline(always)]
     fn rows(self, widen: impl Fn(u8) -> f32 + Copy) {
-        let Self { scaled, tile, codes, rounding, out, scratch } = self;
+        let Self { scaled, want, tile, codes, rounding, out, scratch } = self;
         let grid = &scaled.grid;
         let across = grid.across();
         let Scratch { codes: unpacked, cells, .. } = scratch;
@@ -52,9 +65,10 @@ impl Decode<'_> {
             };
             let first = ((tile.row + index) / grid.high - tile.row / grid.high) * across;
             let scales = cells.scales.get(first..).unwrap_or_default();
-            let zeros = cells.zeros.get(first..).unwrap_or_default();
+            let zeros = cells.zeros.get(first..).filter(|_| want == Want::Values && scaled.zeros.is_some());
             decode_row(scaled, codes, scales, zeros, out, widen);
             match rounding {
+                _ if want == Want::Steps => {}
                 Dtype::Bf16 => out.iter_mut().for_each(|value| *value = cast::from_bf16(cast::to_bf16(*value))),
                 Dtype::F16 => out.iter_mut().for_each(|value| *value = cast::from_f16(cast::to_f16(*value))),
                 _ => {}
@@ -68,13 +82,13 @@ fn decode_row(
     scaled: &Scaled,
     codes: &[u8],
     scales: &[f32],
-    zeros: &[f32],
+    zeros: Option<&[f32]>,
     out: &mut [f32],
     widen: impl Fn(u8) -> f32 + Copy,
 ) {
     let grid = &scaled.grid;
     if grid.wide == 1 {
-        if scaled.zeros.is_some() {
+        if let Some(zeros) = zeros {
             for (((out, code), scale), zero) in out.iter_mut().zip(codes).zip(scales).zip(zeros) {
                 *out = (widen(*code) - zero) * scale;
             }
@@ -91,7 +105,7 @@ fn decode_row(
             for (out, code) in out.iter_mut().zip(codes) {
                 *out = widen(*code) * scale * INVERSE_127;
             }
-        } else if scaled.zeros.is_some() {
+        } else if let Some(zeros) = zeros {
             let zero = zeros.get(cell).copied().unwrap_or_default();
             for (out, code) in out.iter_mut().zip(codes) {
                 *out = (widen(*code) - zero) * scale;

@@ -18,7 +18,7 @@ mod decode;
 mod encode;
 mod extremes;
 
-use super::{Counts, Scratch};
+use super::{Counts, Scratch, Want};
 use crate::Dtype;
 use crate::quantize::cast;
 use crate::quantize::simd;
@@ -235,6 +235,7 @@ impl Scaled {
     /// Decodes a part into `out`, rounding every value to `rounding`.
     pub(super) fn decode(
         &self,
+        want: Want,
         start: usize,
         from: &Inputs<'_>,
         rounding: Dtype,
@@ -250,7 +251,7 @@ impl Scaled {
             stored.widen(0, &mut cells.scales);
         }
         self.take_zeros(from.zeros, cell_rows, &mut cells.zeros);
-        simd::dispatch(decode::Decode { scaled: self, tile, codes: from.codes, rounding, out, scratch });
+        simd::dispatch(decode::Decode { scaled: self, want, tile, codes: from.codes, rounding, out, scratch });
     }
 
     /// Turns extremes into the scales and zero points that are stored.
