@@ -35,6 +35,13 @@ pub(super) fn companions(scheme: &Scheme, weight: &Checked<'_>) -> Result<Encode
             Some("scheme `keep`".into()),
         ));
     }
+    if weight.contracted + 2 != weight.rank() {
+        return Err(Refusal::new(
+            RefusalKind::Contract,
+            "layout `grok-1` stores [.., in, out], but the contracted dimension is not the last but one".into(),
+            Some("`contract = -2` if the weight is [.., in, out]; layout `compressed-tensors` holds [out, in]".into()),
+        ));
+    }
     let groups = match scheme.granularity {
         Granularity::Group(size) => weight.divided_by(size)?,
         Granularity::ShardGroup(_) => shard_groups(weight)?,

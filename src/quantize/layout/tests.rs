@@ -80,6 +80,7 @@ fn every_refusal_says_what_would_fit() {
         (Scheme::new(Format::Int8), Layout::CompressedTensors, &[64], 0),
         (Scheme::new(Format::Int8), Layout::CompressedTensors, &[8, 64, 64], 2),
         (Scheme::new(Format::Int8), Layout::CompressedTensors, &[64, 64], 0),
+        (Scheme::new(Format::Int8), Layout::Grok1, &[64, 64], 1),
         (Scheme::new(Format::Int8), Layout::Grok1, &[64], 0),
         (Scheme::new(Format::Int8), Layout::Grok1, &[], 0),
         (Scheme::new(Format::Int8), Layout::Grok1, &[0, 64], 0),
