@@ -18,8 +18,8 @@ use crate::units;
 
 /// Resolve every weight of a checkpoint: shard spec, quantization, loading, and the rule that decided each
 ///
-/// CHECKPOINT is a safetensors file, a directory of them, their index, or a JSONL list of names, dtypes and shapes
-/// (`.gz` too, `-` for standard input). Only headers are read.
+/// CHECKPOINT is a safetensors file, a directory of them, their index, a GGUF, torch or numpy file, Grok-1's `ckpt-0`,
+/// or a JSONL list of names, dtypes and shapes (`.gz` too, `-` for standard input). Only headers are read.
 ///
 /// Examples:
 ///   $ flow-fabric plan policies/grok-1.toml tests/data/inventories/grok-1.jsonl

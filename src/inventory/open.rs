@@ -52,7 +52,8 @@ pub enum OpenError {
 
 impl Checkpoint {
     /// Reads what a checkpoint holds, from headers alone: a safetensors file, a `*.safetensors.index.json`, a GGUF file
-    /// (any part of a split one), a directory of these, or a JSONL list (also compressed by gzip).
+    /// (any part of a split one), a directory of these, a file that torch or numpy wrote, Grok-1's `ckpt-0`, or a JSONL
+    /// list (also compressed by gzip).
     ///
     /// A file that is refused gives findings and no tensors; the other files are still read.
     ///
