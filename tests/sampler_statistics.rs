@@ -26,28 +26,39 @@ fn bound(degrees: f64) -> f64 {
     degrees * (1.0 - 2.0 / (9.0 * degrees) + 4.265 * (2.0 / (9.0 * degrees)).sqrt()).powi(3)
 }
 
+/// Counts draws of a row over steps, and holds them against the row's distribution.
+fn assert_distribution(profile: &str, logits: &[f32], steps: u64) {
+    let sampler = sampler(profile);
+    let row = Row { seed: Some(20), ..Row::new(Logits::F32(logits)) };
+    let mut workspace = Workspace::default();
+    let expected: Vec<(u32, f64)> = sampler
+        .distribution(&row, &mut workspace)
+        .unwrap()
+        .candidates()
+        .map(|candidate| (candidate.token, candidate.probability))
+        .collect();
+    let rows: Vec<Row<'_>> = (0..steps).map(|step| Row { step, ..row }).collect();
+    let mut counts = vec![0.0; logits.len()];
+    for decision in sampler.decide_batch(&rows) {
+        counts[decision.unwrap().token as usize] += 1.0;
+    }
+    let (counts, probabilities): (Vec<f64>, Vec<f64>) =
+        expected.iter().map(|&(token, probability)| (counts[token as usize], probability)).unzip();
+    assert_eq!(counts.iter().sum::<f64>(), steps as f64, "only survivors are drawn");
+    let statistic = chi_square(&counts, &probabilities);
+    assert!(statistic < bound(counts.len() as f64 - 1.0), "{profile}: {statistic}");
+}
+
 #[test]
 fn a_million_draws_have_the_distribution() {
-    let logits: Vec<f32> = vec![0.3, -1.2, 2.0, 0.0, -2.5, 1.1, f32::NEG_INFINITY, 0.3, -0.4, 1.9];
-    for (profile, steps) in [("{}", 1_000_000), (r#"{"preset": "grok-1", "top_p": 0.97}"#, 100_000)] {
-        let sampler = sampler(profile);
-        let mut workspace = Workspace::default();
-        let row = Row { seed: Some(20), ..Row::new(Logits::F32(&logits)) };
-        let expected: Vec<(u32, f64)> = sampler
-            .distribution(&row, &mut workspace)
-            .unwrap()
-            .candidates()
-            .map(|candidate| (candidate.token, candidate.probability))
-            .collect();
-        let mut counts = vec![0.0; logits.len()];
-        for decision in draw(&sampler, (0..steps).map(|step| Row { step, ..row })) {
-            counts[decision.token as usize] += 1.0;
-        }
-        let (counts, probabilities): (Vec<f64>, Vec<f64>) =
-            expected.iter().map(|&(token, probability)| (counts[token as usize], probability)).unzip();
-        assert_eq!(counts.iter().sum::<f64>(), steps as f64, "only survivors are drawn");
-        let statistic = chi_square(&counts, &probabilities);
-        assert!(statistic < bound(counts.len() as f64 - 1.0), "{profile}: {statistic}");
+    assert_distribution("{}", &[0.3, -1.2, 2.0, -0.4], 1_000_000);
+}
+
+#[test]
+fn draws_of_other_rows_and_streams_have_the_distribution() {
+    let logits = [0.3, -1.2, 2.0, 0.0, -2.5, 1.1, f32::NEG_INFINITY, 0.3, -0.4, 1.9];
+    for profile in ["{}", r#"{"temperature": 0.6, "top_p": 0.9}"#, r#"{"preset": "grok-1", "top_p": 0.97}"#] {
+        assert_distribution(profile, &logits, 40_000);
     }
 }
 

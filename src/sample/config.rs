@@ -8,10 +8,14 @@ use serde::{Deserialize, Serialize};
 use super::threefry::Layout;
 use crate::policy::language::{Field, Kind, Presence, Word};
 
+/// Sets an enum of words: what a key takes, how each is spelt, what it means.
 macro_rules! words {
     ($(#[$outer:meta])* $name:ident: $($variant:ident $word:literal $doc:literal;)+) => {
         $(#[$outer])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
+            serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+        )]
         pub enum $name {
             $( #[doc = $doc] #[serde(rename = $word)] $variant, )+
         }
@@ -20,12 +24,22 @@ macro_rules! words {
             /// Every value, in the order of the reference.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
             /// The words and their meanings.
-            pub(crate) const WORDS: &'static [Word] = &[$(Word { word: $word, doc: $doc }),+];
+            pub(crate) const WORDS: &'static [crate::policy::language::Word] =
+                &[$(crate::policy::language::Word { word: $word, doc: $doc }),+];
 
             /// The word that stands for it in a profile.
             #[must_use]
             pub const fn word(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::sample::UnknownWord;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let known = Self::ALL.iter().copied().find(|value| value.word() == text);
+                known.ok_or_else(|| $crate::sample::UnknownWord::new(text, Self::WORDS))
             }
         }
 
@@ -35,6 +49,23 @@ macro_rules! words {
             }
         }
     };
+}
+
+pub(crate) use words;
+
+/// A word that is none of those a key takes.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is none of {known}")]
+pub struct UnknownWord {
+    text: String,
+    known: String,
+}
+
+impl UnknownWord {
+    pub(crate) fn new(text: &str, words: &[Word]) -> Self {
+        let known = words.iter().map(|word| format!("`{}`", word.word)).collect::<Vec<_>>().join(", ");
+        Self { text: text.to_owned(), known }
+    }
 }
 
 words! {
@@ -299,5 +330,7 @@ mod tests {
         assert_eq!(config.preset, Some(Preset::LlamaCpp));
         assert_eq!(config.order, Some(vec![StageKind::TopK, StageKind::Xtc]));
         assert_eq!(serde_json::to_value(&config).unwrap()["ties"], "by-id");
+        assert_eq!("keep".parse(), Ok(Ties::Keep));
+        assert_eq!("kept".parse::<Ties>().unwrap_err().to_string(), "`kept` is none of `by-id`, `keep`");
     }
 }

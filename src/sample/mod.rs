@@ -35,7 +35,7 @@ mod config;
 mod decide;
 mod dense;
 mod inherit;
-mod math;
+pub(crate) mod math;
 mod order;
 mod preset;
 mod row;
@@ -48,8 +48,10 @@ mod tests;
 pub mod threefry;
 mod workspace;
 
+pub(crate) use config::words;
+
 pub use compile::{ConfigIssue, Sampler};
-pub use config::{Boundary, Compat, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties};
+pub use config::{Boundary, Compat, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties, UnknownWord};
 pub use decide::Distribution;
 pub use inherit::resolve;
 pub use row::{Candidate, Decision, Logits, Row, SampleError, Trace, TraceStep};
