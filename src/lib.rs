@@ -12,6 +12,7 @@ pub mod finding;
 pub mod inventory;
 pub mod matcher;
 pub mod mesh;
+pub mod moe;
 pub mod pattern;
 pub mod plan;
 pub mod policy;
