@@ -14,7 +14,7 @@ use super::names::Names;
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, Metadata, StoredTensor};
 use crate::Dtype;
-use crate::finding::{Finding, code};
+use crate::finding::{Finding, code, suggest};
 
 /// Longest line, in bytes.
 const MAX_LINE: u64 = 1 << 20;
@@ -57,20 +57,25 @@ fn read_lines(mut reader: impl BufRead, name: &str) -> io::Result<(Checkpoint, V
     let mut report = Report::new(&list.checkpoint.name);
     let mut line = Vec::new();
     let mut at = 0;
-    loop {
+    for number in 1_u64.. {
         line.clear();
         let count = reader.by_ref().take(MAX_LINE + 1).read_until(b'\n', &mut line)? as u64;
         if count == 0 {
             break;
         }
+        let is_array = list.checkpoint.tensors.is_empty() && line.trim_ascii_start().starts_with(b"[");
         let read = if count > MAX_LINE {
-            let message = format!("a line is longer than {MAX_LINE} bytes; the list is read no further");
+            let message = format!("longer than {MAX_LINE} bytes; the list is read no further");
             Err(Trouble::new(&code::TOO_LARGE, 0, message))
+        } else if is_array {
+            Err(Trouble::new(&code::MALFORMED_LIST, 0, "a JSON array, and a list has one object on each line")
+                .help("leave out the brackets around the objects and the commas between them: `jq -c '.[]'`"))
         } else {
-            list.line(&line)
+            list.line(line.trim_ascii_end())
         };
-        if let Err(trouble) = read {
-            let end = trouble.code == &code::TOO_LARGE;
+        if let Err(mut trouble) = read {
+            let end = trouble.code == &code::TOO_LARGE || is_array;
+            trouble.message = format!("line {number}: {}", trouble.message);
             report.push(trouble.offset_by(at));
             if end {
                 break;
@@ -91,9 +96,8 @@ struct List {
 
 impl List {
     fn line(&mut self, bytes: &[u8]) -> Result<(), Trouble> {
-        let text = std::str::from_utf8(bytes).map_err(|error| {
-            Trouble::new(&code::MALFORMED_LIST, error.valid_up_to() as u64, "the line is not UTF-8")
-        })?;
+        let text = std::str::from_utf8(bytes)
+            .map_err(|error| Trouble::new(&code::MALFORMED_LIST, error.valid_up_to() as u64, "not UTF-8"))?;
         if text.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -163,8 +167,10 @@ impl Line {
                     let spelling = cursor.string()?;
                     let exact = Dtype::from_safetensors(&spelling);
                     let value = exact.map_or_else(|| spelling.parse(), Ok).map_err(|_| {
+                        let guess = suggest::did_you_mean(&spelling, Dtype::ALL.iter().map(|dtype| dtype.name()));
+                        let guess = guess.map_or_else(String::new, |guess| format!("{guess} "));
                         Trouble::new(&code::UNKNOWN_DTYPE, value_at, format!("unknown dtype {}", quoted(&spelling)))
-                            .help("the tensor is left out of the inventory")
+                            .help(format!("{guess}the tensor is left out of the inventory"))
                     })?;
                     dtype.replace(value).is_some()
                 }
@@ -206,10 +212,10 @@ impl Line {
         cursor.skip_space();
         if !cursor.rest().is_empty() {
             let at = cursor.at() as u64;
-            return Err(Trouble::new(&code::MALFORMED_LIST, at, "a line holds one object; something follows it"));
+            return Err(Trouble::new(&code::MALFORMED_LIST, at, "something follows the object"));
         }
         let missing = |field: &str| {
-            Trouble::new(&code::MALFORMED_LIST, 0, format!("the line has no `{field}`"))
+            Trouble::new(&code::MALFORMED_LIST, 0, format!("no `{field}`"))
                 .help("a line is `{\"name\": ..., \"dtype\": ..., \"shape\": [...]}` with an optional `file`")
         };
         Ok(Self {

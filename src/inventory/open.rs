@@ -19,7 +19,7 @@ use crate::finding::{Finding, code};
 #[non_exhaustive]
 pub enum OpenError {
     /// Nothing is there.
-    #[error("`{path}` is absent")]
+    #[error("`{path}` does not exist")]
     Absent {
         /// The path given.
         path: String,
@@ -108,7 +108,7 @@ impl Checkpoint {
     /// let list = "{\"name\":\"w\",\"dtype\":\"BF16\",\"shape\":[4,2]}\n{\"name\":\"b\"}\n";
     /// let (checkpoint, findings) = Checkpoint::from_list(list.as_bytes(), "-")?;
     /// assert_eq!(checkpoint.tensors[0].bytes.length, 16);
-    /// assert_eq!(findings[0].message, "the line has no `dtype`");
+    /// assert_eq!(findings[0].message, "line 2: no `dtype`");
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn from_list(reader: impl Read, name: &str) -> io::Result<(Self, Vec<Finding>)> {

@@ -74,17 +74,14 @@ pub(super) fn apply(weights: &mut [Weight], rename: &dyn Fn(&str) -> Option<Stri
     // A weight that falls back to its stored path may collide there in turn; stored paths are unique, so this ends.
     let mut kept = vec![false; weights.len()];
     let mut contested: Vec<usize> = (0..paths.len()).rev().collect();
+    let mut collisions: Vec<String> = Vec::new();
     while let Some(at) = contested.pop() {
         let Some(path) = paths.get(at).filter(|_| kept.get(at) == Some(&false)) else { continue };
         let Some(others) = holders.get(path.as_str()).filter(|others| others.len() > 1).cloned() else { continue };
         let names: Vec<&str> =
             others.iter().filter_map(|&at| weights.get(at)).map(|weight| weight.stored_path.as_str()).collect();
         if let [first, second, ..] = names.as_slice() {
-            let message = format!("{} and {} both become {}", quoted(first), quoted(second), quoted(path));
-            report.push(
-                Trouble::anywhere(&code::RENAME_COLLISION, message)
-                    .help("they keep their stored paths; capture what tells them apart"),
-            );
+            collisions.push(format!("{} and {} both become {}", quoted(first), quoted(second), quoted(path)));
         }
         holders.remove(path.as_str());
         for at in others {
@@ -94,6 +91,15 @@ pub(super) fn apply(weights: &mut [Weight], rename: &dyn Fn(&str) -> Option<Stri
             holders.push(at);
             contested.extend(holders.iter().copied());
         }
+    }
+    // One rename makes as many collisions as a model has layers times tensors: the first shows what they are.
+    let more = collisions.len().saturating_sub(1);
+    if let Some(first) = collisions.into_iter().next() {
+        let also = if more == 0 { String::new() } else { format!(", as do those of {more} more collisions") };
+        report.push(
+            Trouble::anywhere(&code::RENAME_COLLISION, first)
+                .help(format!("they keep their stored paths{also}; capture what tells them apart")),
+        );
     }
     for ((weight, path), kept) in weights.iter_mut().zip(paths).zip(kept) {
         if !kept {

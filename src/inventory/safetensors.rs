@@ -60,6 +60,21 @@ fn read_header(reader: &mut (impl Read + Seek), length: u64, report: &mut Report
     Ok(Some(Header { tensors: tensors.collect(), metadata }))
 }
 
+/// Says what a file is that often lies where weights should be. Its first bytes would be a length beyond any header's.
+fn another_file(start: [u8; 8]) -> Option<Trouble> {
+    let (what, help) = match &start {
+        b"version " => ("a Git LFS pointer", "fetch the file itself with `git lfs pull`"),
+        b"<!DOCTYP" | b"<!doctyp" | [b'<', b'h' | b'H', b't' | b'T', ..] => {
+            ("an HTML page", "a download failed and its error page was kept; download the file again")
+        }
+        [b'P', b'K', 3, 4, ..] => {
+            ("a zip archive, as PyTorch's `.pt` and NumPy's `.npz` are", "rename it, or convert it")
+        }
+        _ => return None,
+    };
+    Some(Trouble::new(&code::HEADER_LENGTH, 0, format!("this is {what}, not a safetensors file")).help(help))
+}
+
 /// Reads the header's text. Nothing is allocated on the length's word alone: it is checked against the file, and the
 /// buffer grows with what arrives.
 fn read_text(reader: &mut (impl Read + Seek), length: u64) -> Result<String, Trouble> {
@@ -74,6 +89,9 @@ fn read_text(reader: &mut (impl Read + Seek), length: u64) -> Result<String, Tro
     reader.seek(SeekFrom::Start(0)).map_err(unreadable)?;
     let mut prefix = [0; 8];
     reader.read_exact(&mut prefix).map_err(unreadable)?;
+    if let Some(trouble) = another_file(prefix) {
+        return Err(trouble);
+    }
     let header = u64::from_le_bytes(prefix);
     if header > MAX_HEADER {
         return Err(Trouble::new(

@@ -165,7 +165,9 @@ impl Shards {
             self.names.note_last(&self.checkpoint.tensors);
         }
         if unindexed > 0 {
-            let message = format!("{unindexed} tensors of this shard are not in the index");
+            let tensors = crate::units::counted(unindexed, "tensor");
+            let are = if unindexed == 1 { "is" } else { "are" };
+            let message = format!("{tensors} of this shard {are} not in the index");
             report.push(Trouble::anywhere(&code::UNINDEXED_TENSOR, message).help("they are in the inventory"));
         }
         report.finish(&mut self.findings);

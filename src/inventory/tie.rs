@@ -47,7 +47,9 @@ fn tie(weights: &mut [Weight], first: usize, alias: usize, report: &mut Report) 
             quoted(&other.path),
             form(other)
         );
-        report.push(Trouble::anywhere(&code::TIE_MISMATCH, message));
+        report.push(
+            Trouble::anywhere(&code::TIE_MISMATCH, message).help("they stay apart; tie only names of one tensor"),
+        );
         return;
     }
     // An alias of an alias is an alias of the weight itself.

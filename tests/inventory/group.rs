@@ -355,7 +355,6 @@ fn excluding_comes_before_grouping_and_renaming_after_it() {
     to_a plain f32 [2] <weight>
     a plain f32 [3] <weight>
     FF480 rename-collision: `lost.x` and `lost.y` both become `same`
-    FF480 rename-collision: `to_a` and `a` both become `a`
     ");
 }
 

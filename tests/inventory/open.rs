@@ -94,7 +94,7 @@ fn an_index_is_held_to_its_word() {
     b f32 [1] 2.safetensors
     c f32 [1] 2.safetensors
     FF704 duplicate-tensor: tensor `b` is in this shard too; the index names another
-    FF720 unindexed-tensor: 1 tensors of this shard are not in the index
+    FF720 unindexed-tensor: 1 tensor of this shard is not in the index
     FF701 header-length at 0: the header claims 2406443243860549991 bytes; at most 100000000 are taken
     FF719 missing-tensor at 104: tensor `d` is not in `2.safetensors`
     FF718 missing-shard: 1 of 4 shards are absent, with 2 of 7 tensors
@@ -207,7 +207,7 @@ fn what_cannot_be_opened_is_an_error() {
     let directory = TempDir::new().unwrap();
     let at = directory.path();
     let error = |path: &Path| Checkpoint::open(path).unwrap_err().to_string().replace(&at.display().to_string(), "D");
-    assert_eq!(error(&at.join("absent")), "`D/absent` is absent");
+    assert_eq!(error(&at.join("absent")), "`D/absent` does not exist");
     assert_eq!(
         error(at),
         "`D` is not a checkpoint: the directory holds no safetensors, GGUF, `pytorch_model*.bin` or `tensorNNNNN_000` files"
@@ -350,17 +350,17 @@ fn bad_lines_of_a_list_are_left_out() {
     assert_eq!(kept, [("a", 8), ("l", 40)]);
     assert_eq!(checkpoint.files.len(), 1);
     insta::assert_snapshot!(lines(&findings), @r"
-    FF706 unknown-dtype at 105: unknown dtype `float99`
-    FF704 duplicate-tensor at 128: tensor `a` stands twice in the list
-    FF722 malformed-list at 167: the line has no `shape`
-    FF722 malformed-list at 229: an unsigned integer was expected, not a negative number
-    FF708 size-overflow at 234: the size of tensor `e` overflows 64 bits
-    FF707 tensor-size at 293: 33 elements of q4_0 in tensor `f` do not make whole blocks
-    FF705 tensor-name at 342: a tensor has an empty name
-    FF722 malformed-list at 383: the field `name` stands twice
-    FF722 malformed-list at 458: a line holds one object; something follows it
-    FF722 malformed-list at 461: an object was expected, not an array
-    FF722 malformed-list at 511: `` cannot name a file
+    FF706 unknown-dtype at 105: line 4: unknown dtype `float99`
+    FF704 duplicate-tensor at 128: line 5: tensor `a` stands twice in the list
+    FF722 malformed-list at 167: line 6: no `shape`
+    FF722 malformed-list at 229: line 7: an unsigned integer was expected, not a negative number
+    FF708 size-overflow at 234: line 8: the size of tensor `e` overflows 64 bits
+    FF707 tensor-size at 293: line 9: 33 elements of q4_0 in tensor `f` do not make whole blocks
+    FF705 tensor-name at 342: line 10: a tensor has an empty name
+    FF722 malformed-list at 383: line 11: the field `name` stands twice
+    FF722 malformed-list at 458: line 12: something follows the object
+    FF722 malformed-list at 461: line 13: an object was expected, not an array
+    FF722 malformed-list at 511: line 14: `` cannot name a file
     ");
 }
 
@@ -370,7 +370,7 @@ fn a_list_that_never_ends_a_line_is_cut() {
     let (_, findings) = Checkpoint::from_list(&list[..], "list").unwrap();
     assert_eq!(
         lines(&findings),
-        "FF712 too-large at 0: a line is longer than 1048576 bytes; the list is read no further\n"
+        "FF712 too-large at 0: line 1: longer than 1048576 bytes; the list is read no further\n"
     );
     // A broken gzip stream is a reader that fails.
     assert!(Checkpoint::from_list(&[0x1f, 0x8b, 0, 1, 2, 3][..], "list").is_err());
