@@ -102,7 +102,7 @@ fn conditions_never_shadow_but_can_be_shadowed() {
     `moe/**` decides for `moe`
     shadowed-rule: rule `moe/w` never decides: rule `moe/**` takes every path that it matches
         here: matches `moe/w`
-        `moe/**`: takes `moe/w` first
+        `moe/**`: takes it first
         help: move `moe/w` before `moe/**`, narrow that one, or delete `moe/w`
     ");
 }
@@ -114,7 +114,7 @@ fn exceptions_are_taken_out_on_both_sides() {
     `a/b/c` decides for `a/b/c`
     shadowed-rule: rule `a/*` never decides: rule `a/**` takes every path that it matches
         here: matches `a/a`
-        `a/**`: takes `a/a` first
+        `a/**`: takes it first
         help: move `a/*` before `a/**`, narrow that one, or delete `a/*`
     unreachable-rule: rule `x/**` can never match any path: its `except` takes them all
         help: narrow `except`, or delete the rule
@@ -129,11 +129,11 @@ fn all_four_forms_meet() {
     `moe / linear|linear_v / w` decides for `moe/linear/w`
     shadowed-rule: rule `.*\.moe\.linear\.w` never decides: rule `moe / linear|linear_v / w` takes every path that it matches
         here: matches `a.moe.linear.w`
-        `moe / linear|linear_v / w`: takes `a.moe.linear.w` first
+        `moe / linear|linear_v / w`: takes it first
         help: move `.*\.moe\.linear\.w` before `moe / linear|linear_v / w`, narrow that one, or delete `.*\.moe\.linear\.w`
     shadowed-rule: rule `a/moe/linear/w` never decides: rule `moe / linear|linear_v / w` takes every path that it matches
         here: matches `a/moe/linear/w`
-        `moe / linear|linear_v / w`: takes `a/moe/linear/w` first
+        `moe / linear|linear_v / w`: takes it first
         help: move `a/moe/linear/w` before `moe / linear|linear_v / w`, narrow that one, or delete `a/moe/linear/w`
     `(?:moe[./])linear.w` decides for `moe/linearaw`
     unreachable-rule: rule `a\bb` can never match any path
@@ -162,7 +162,7 @@ fn characters_beyond_ascii_are_told_apart() {
     `[a-zà-é]` decides for `a`
     shadowed-rule: rule `é` never decides: rule `[a-zà-é]` takes every path that it matches
         here: matches `é`
-        `[a-zà-é]`: takes `é` first
+        `[a-zà-é]`: takes it first
         help: move `é` before `[a-zà-é]`, narrow that one, or delete `é`
     `ê` decides for `ê`
     `[^a-z]` decides for `0`

@@ -63,7 +63,11 @@ pub fn remark(rule: usize, verdict: &Verdict, names: &[&str]) -> Option<Remark> 
                 others: by
                     .iter()
                     .take(MAX_OTHERS)
-                    .map(|taken| (taken.rule, format!("takes `{}` first", taken.witness)))
+                    .map(|taken| match by.as_slice() {
+                        // The one path is at the rule itself.
+                        [_] => (taken.rule, "takes it first".to_owned()),
+                        _ => (taken.rule, format!("takes `{}` first", taken.witness)),
+                    })
                     .collect(),
                 help: match by.as_slice() {
                     [one] => format!("move `{this}` before `{}`, narrow that one, or delete `{this}`", name(one.rule)),

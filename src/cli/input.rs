@@ -6,7 +6,7 @@ use std::path::Path;
 use clap::Args;
 
 use super::{Stop, Ui};
-use crate::finding::{Finding, code};
+use crate::finding::{self, Finding, Severity, code};
 use crate::inventory::{Checkpoint, Inventory, OpenError};
 use crate::mesh::Mesh;
 use crate::policy::{LoadError, LoadOptions, Policy, Rejected};
@@ -124,6 +124,13 @@ pub(super) fn inventory(policy: &Policy, path: &Path, ui: &mut Ui) -> Result<(In
     let (inventory, grouped) = policy.group(&checkpoint);
     findings.extend(grouped);
     Ok((inventory, findings))
+}
+
+/// Leaves out that a checkpoint is empty where opening it found out why.
+pub(super) fn drop_echo(opened: &[Finding], planned: &mut Vec<Finding>) {
+    if finding::worst(opened) == Some(Severity::Error) {
+        planned.retain(|finding| finding.code != &code::EMPTY_CHECKPOINT);
+    }
 }
 
 /// A finding for a checkpoint that `check` cannot open: it goes on with the others.

@@ -109,6 +109,7 @@ pub(super) fn over(
     let options = PlanOptions { mesh: mesh.resolve(policy)? };
     let (inventory, grouped) = policy.group(checkpoint);
     let mut plan = Plan::new(policy, inventory, &options).map_err(|error| Stop::failed(error.to_string()))?;
+    input::drop_echo(&found, &mut plan.findings);
     plan.findings.extend(found.into_iter().chain(grouped));
     crate::finding::sort(&mut plan.findings);
     Ok(plan)

@@ -100,10 +100,15 @@ impl Lint {
 ///
 /// `declared` is the policy's `[lints]` followed by the command line's flags; `looked_for` as in [`Levels::idle`].
 #[must_use]
-pub fn settle(declared: &[LintLevel], mut findings: Vec<Finding>, looked_for: impl Fn(&Code) -> bool) -> Vec<Finding> {
+pub fn settle(declared: &[LintLevel], findings: Vec<Finding>, looked_for: impl Fn(&Code) -> bool) -> Vec<Finding> {
     let (levels, wrong) = Levels::new(declared);
-    findings.extend(wrong);
-    let Applied { mut findings, silenced } = levels.apply(findings);
+    // A policy that allows all warnings does not thereby allow what is said of that line itself.
+    let by_policy = levels.allows.iter().any(|(lint, _)| *lint == Lint::Warnings);
+    let about_levels = Levels { warnings: levels.warnings.filter(|_| !by_policy), ..levels.clone() };
+    let Applied { findings: about_levels, silenced: mut silenced_levels } = about_levels.apply(wrong);
+    let Applied { mut findings, mut silenced } = levels.apply(findings);
+    silenced.append(&mut silenced_levels);
+    findings.extend(about_levels);
     findings.extend(levels.apply(levels.idle(&silenced, looked_for)).findings);
     super::sort(&mut findings);
     findings

@@ -23,8 +23,8 @@ pub(super) struct Resolved {
     pub(super) won: Won,
     /// Rules that match some weight without deciding any, per table.
     pub(super) lost: Lost,
-    /// Classes with a sensitive weight that an unforced rule quantizes, with the first such weight and their number.
-    pub(super) sensitive: HashMap<usize, (usize, u64)>,
+    /// Classes with a sensitive weight that an unforced rule quantizes, and why; the first such weight and their number.
+    pub(super) sensitive: HashMap<(usize, SensitiveBy), (usize, u64)>,
     /// Weights of placing rules without a usable number.
     pub(super) misplaced: Vec<(usize, Misplaced)>,
 }
@@ -37,12 +37,21 @@ pub(super) struct Won {
     pub(super) loader: Vec<u64>,
 }
 
-/// Flags per rule: it matches something.
+/// Per rule that decides nothing, the first weight that it matches.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
-    pub(super) partition: Vec<bool>,
-    pub(super) quantization: Vec<bool>,
-    pub(super) loader: Vec<bool>,
+    pub(super) partition: Vec<Option<usize>>,
+    pub(super) quantization: Vec<Option<usize>>,
+    pub(super) loader: Vec<Option<usize>>,
+}
+
+/// Why a weight is not quantized by accident.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum SensitiveBy {
+    /// A pattern of `[sensitive]` matches it.
+    Name,
+    /// It has few dimensions.
+    Rank,
 }
 
 /// Why a placed weight has no owner.
@@ -105,7 +114,8 @@ pub(super) fn decide(policy: &Policy, matcher: &PolicyMatcher, inventory: &Inven
             class_entry.weights += 1;
             let low_rank = weight.shape.len() as u64 <= policy.sensitive.max_rank;
             if class_entry.scheme.is_some() && !forced && (named_sensitive || low_rank) {
-                resolved.sensitive.entry(class).or_insert((index, 0)).1 += 1;
+                let by = if named_sensitive { SensitiveBy::Name } else { SensitiveBy::Rank };
+                resolved.sensitive.entry((class, by)).or_insert((index, 0)).1 += 1;
             }
         }
         count(&mut resolved.won.partition, partition);
@@ -190,9 +200,9 @@ fn lost(policy: &Policy, inventory: &Inventory, won: &Won) -> Lost {
             .unzip()
     }
     let mut lost = Lost {
-        partition: vec![false; won.partition.len()],
-        quantization: vec![false; won.quantization.len()],
-        loader: vec![false; won.loader.len()],
+        partition: vec![None; won.partition.len()],
+        quantization: vec![None; won.quantization.len()],
+        loader: vec![None; won.loader.len()],
     };
     let (partition, partition_rules) = idle(&policy.partition_rules, &won.partition);
     let (quantization, quantization_rules) = idle(&policy.quantization_rules, &won.quantization);
@@ -206,13 +216,13 @@ fn lost(policy: &Policy, inventory: &Inventory, won: &Won) -> Lost {
     let Ok(graph) = MatcherGraph::new(&tables, &policy.separators) else { return lost };
     let ids: Vec<_> = graph.tables().collect();
     let mut walk = graph.matcher();
-    for weight in &inventory.weights {
+    for (index, weight) in inventory.weights.iter().enumerate() {
         let matches = walk.resolve(&weight.path);
         let flags = [&mut lost.partition, &mut lost.quantization, &mut lost.loader];
         for ((&table, flags), origin) in ids.iter().zip(flags).zip([&partition, &quantization, &loader]) {
             for rule in matches.candidates(table) {
                 if let Some(flag) = origin.get(rule.index()).and_then(|&at| flags.get_mut(at)) {
-                    *flag = true;
+                    flag.get_or_insert(index);
                 }
             }
         }
@@ -227,7 +237,7 @@ pub(super) fn rules(policy: &Policy, resolved: &Resolved) -> Vec<RuleRecord> {
         table: &'a str,
         rules: &'a [Rule<D>],
         won: &'a [u64],
-        lost: &'a [bool],
+        lost: &'a [Option<usize>],
     ) -> impl Iterator<Item = RuleRecord> + 'a {
         rules.iter().zip(won).zip(lost).map(move |((rule, &won), &lost)| RuleRecord {
             table: table.to_owned(),
@@ -235,7 +245,7 @@ pub(super) fn rules(policy: &Policy, resolved: &Resolved) -> Vec<RuleRecord> {
             file: policy.sources().name(rule.name.span.source).to_owned(),
             line: policy.sources().start(rule.name.span).line,
             won,
-            matches: won > 0 || lost,
+            matches: won > 0 || lost.is_some(),
             says: rule.written.clone(),
         })
     }

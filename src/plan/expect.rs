@@ -37,55 +37,22 @@ pub(super) fn check(policy: &Policy, inventory: &Inventory, resolved: &Resolved,
 }
 
 fn compare(policy: &Policy, expect: &Expect, decision: &Decision, class: &Class, findings: &mut Vec<Finding>) {
-    let found_spec = class.spec.as_ref().map_or_else(|| "no rule".to_owned(), ToString::to_string);
     let mut checks = Checks { path: &expect.path, findings };
-    if let Some(spec) = &expect.spec {
-        checks.that(
-            class.spec.as_ref() == Some(&spec.value),
-            "shard",
-            spec,
-            &found_spec,
-            name(&policy.partition_rules, class.partition),
-        );
-    }
-    if let Some(scheme) = &expect.scheme {
-        let shown = Spanned::new(scheme.value.clone().unwrap_or_else(|| "keep".to_owned()), scheme.span);
-        let found = class.scheme.as_deref().unwrap_or("keep");
-        checks.that(
-            shown.value == found,
-            "quant",
-            &shown,
-            &found,
-            name(&policy.quantization_rules, class.quantization),
-        );
-    }
+    let partition = name(&policy.partition_rules, class.partition);
+    let quantization = name(&policy.quantization_rules, class.quantization);
     let loader = name(&policy.loader_rules, decision.loader);
-    if let Some(read) = &expect.read {
-        checks.that(read.value == decision.load.read, "read", read, &decision.load.read, loader);
-    }
-    if let Some(stage) = &expect.stage {
-        checks.that(stage.value == decision.load.stage, "stage", stage, &decision.load.stage, loader);
-    }
-    if let Some(verify) = &expect.verify {
-        checks.that(verify.value == decision.load.verify, "verify", verify, &decision.load.verify, loader);
-    }
-    let rules = [
-        (&expect.partition_rule, "partition rule", name(&policy.partition_rules, class.partition)),
-        (&expect.quantization_rule, "quantization rule", name(&policy.quantization_rules, class.quantization)),
-        (&expect.loader_rule, "loader rule", loader),
-    ];
-    for (wanted, what, found) in rules {
-        if let Some(wanted) = wanted {
-            let holds = found == Some(wanted.value.as_str());
-            checks.that(
-                holds,
-                what,
-                wanted,
-                &found.map_or_else(|| "none".to_owned(), |name| format!("`{name}`")),
-                None,
-            );
-        }
-    }
+    let load = decision.load;
+    checks.that("spec", expect.spec.as_ref(), class.spec.as_ref(), partition);
+    let scheme = expect.scheme.clone().map(|scheme| scheme.map(|name| name.unwrap_or_else(|| "keep".to_owned())));
+    let found = class.scheme.as_deref().unwrap_or("keep").to_owned();
+    checks.that("scheme", scheme.as_ref(), Some(&found), quantization);
+    checks.that("read", expect.read.as_ref(), Some(&load.read), loader);
+    checks.that("stage", expect.stage.as_ref(), Some(&load.stage), loader);
+    checks.that("verify", expect.verify.as_ref(), Some(&load.verify), loader);
+    let owned = |name: Option<&str>| name.map(str::to_owned);
+    checks.that("partition rule", expect.partition_rule.as_ref(), owned(partition).as_ref(), None);
+    checks.that("quantization rule", expect.quantization_rule.as_ref(), owned(quantization).as_ref(), None);
+    checks.that("loader rule", expect.loader_rule.as_ref(), owned(loader).as_ref(), None);
 }
 
 struct Checks<'a> {
@@ -94,25 +61,25 @@ struct Checks<'a> {
 }
 
 impl Checks<'_> {
-    fn that<T: Display>(
+    /// Compares one decision with what is expected of it, if anything is; `by` names the rule that made it.
+    fn that<T: Display + PartialEq>(
         &mut self,
-        holds: bool,
         what: &str,
-        wanted: &Spanned<T>,
-        found: &dyn Display,
+        wanted: Option<&Spanned<T>>,
+        found: Option<&T>,
         by: Option<&str>,
     ) {
-        if holds {
-            return;
-        }
-        let by = by.map_or_else(String::new, |rule| format!(", by rule `{rule}`"));
+        let Some(wanted) = wanted.filter(|wanted| found != Some(&wanted.value)) else { return };
+        let (path, value) = (self.path, &wanted.value);
+        let message = match (found, by) {
+            (Some(found), Some(by)) => format!("rule `{by}` gives {what} `{found}`, not `{value}`, to `{path}`"),
+            (Some(found), None) => format!("{what} is `{found}`, not `{value}`, for `{path}`"),
+            (None, _) => format!("{what} is none, not `{value}`, for `{path}`: no rule matches"),
+        };
         self.findings.push(
-            Finding::new(
-                &code::EXPECT_FAILED,
-                format!("`{}` was expected to have {what} {}, but has {found}{by}", self.path, wanted.value),
-            )
-            .at(wanted.span, "expected here")
-            .help(format!("`flow-fabric explain` shows why; change the rules, or what is expected of {what}")),
+            Finding::new(&code::EXPECT_FAILED, message)
+                .at(wanted.span, "")
+                .help("`flow-fabric explain` shows which rules match it; change them, or what is expected"),
         );
     }
 }

@@ -12,12 +12,14 @@ mod expect;
 pub mod explain;
 mod fit;
 pub mod layers;
+mod misfit;
 pub mod record;
 pub mod shard;
 mod slots;
 pub mod snapshot;
 pub mod text;
 mod totals;
+mod unused;
 pub mod when;
 mod write;
 

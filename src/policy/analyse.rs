@@ -30,6 +30,14 @@ fn table<D>(rules: &[Rule<D>], options: &Options<'_>, findings: &mut Vec<Finding
     let names: Vec<&str> = rules.iter().map(|rule| &*rule.name.value).collect();
     for (index, (rule, verdict)) in rules.iter().zip(verdicts(rules, options)).enumerate() {
         let Some(Remark { code, message, label, others, help }) = remark(index, &verdict, &names) else { continue };
+        // An inherited rule cannot be moved before those of the file that extends its own.
+        let apart =
+            |other: &(usize, _)| rules.get(other.0).is_some_and(|by| by.name.span.source != rule.name.span.source);
+        let help = if code == &code::SHADOWED_RULE && rule.inherited && others.iter().any(apart) {
+            "own rules come before inherited ones: narrow them, or replace this one with `override = true`".to_owned()
+        } else {
+            help
+        };
         let mut finding = Finding::new(code, message).at(rule.pattern.span, label).help(help);
         for (other, text) in others {
             if let Some(other) = rules.get(other) {

@@ -18,6 +18,7 @@ mod syntax;
 mod tests;
 pub(crate) mod written;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::ops::Deref;
@@ -28,9 +29,9 @@ pub use model::*;
 pub use schema::reference;
 pub use written::Written;
 
-use crate::finding::{self, Finding, Severity};
+use crate::finding::{self, Finding, Label, Severity};
 use crate::inventory::{Checkpoint, DeclaredLayout, Grouping, Inventory};
-use crate::source::Sources;
+use crate::source::{Sources, Span};
 
 /// A typed, validated policy: every `extends` merged, every field with its place.
 ///
@@ -204,7 +205,46 @@ impl Policy {
             rename: &|path| self.loader.rename.iter().find_map(|rename| rename.apply(path)),
             ties: &ties,
         };
-        Inventory::group(checkpoint, &grouping)
+        let (inventory, mut findings) = Inventory::group(checkpoint, &grouping);
+        self.point_at_renames(&inventory, &mut findings);
+        self.point_at_ties(&inventory, &mut findings);
+        (inventory, findings)
+    }
+
+    /// Points a finding of colliding renames at the renames that made weights collide: those that would apply to a weight
+    /// that kept its stored path.
+    fn point_at_renames(&self, inventory: &Inventory, findings: &mut [Finding]) {
+        let Some(finding) = findings.iter_mut().find(|finding| finding.code == &finding::code::RENAME_COLLISION) else {
+            return;
+        };
+        let mut spans = BTreeSet::new();
+        for weight in inventory.weights.iter().filter(|weight| weight.path == weight.stored_path) {
+            let applied =
+                self.loader.rename.iter().find_map(|rename| Some((rename, rename.apply(&weight.stored_path)?)));
+            if let Some((rename, _)) = applied.filter(|(_, path)| *path != weight.path) {
+                spans.insert(rename.to.span);
+            }
+        }
+        for span in spans.into_iter().rev() {
+            finding.labels.insert(0, label(span));
+        }
+    }
+
+    /// Points findings of ties that cannot hold at the `[[tie]]`s that state them, in the order in which they are tried.
+    fn point_at_ties(&self, inventory: &Inventory, findings: &mut [Finding]) {
+        let weight = |path: &str| inventory.weights.iter().find(|weight| weight.path == path);
+        let mut refused = Vec::new();
+        for tie in &self.ties {
+            let mut stored = tie.iter().filter_map(|path| Some((path.span, weight(&path.value)?)));
+            let Some((first, _)) = stored.next() else { continue };
+            refused.extend(stored.filter(|(_, weight)| weight.alias_of.is_none()).map(|(span, _)| (first, span)));
+        }
+        let mismatches = findings.iter_mut().filter(|finding| finding.code == &finding::code::TIE_MISMATCH);
+        for (finding, (first, other)) in mismatches.zip(refused) {
+            for span in [other, first] {
+                finding.labels.insert(0, label(span));
+            }
+        }
     }
 
     /// The `of` token of every `when.layer` condition, `None` where it names none.
@@ -221,6 +261,10 @@ impl Policy {
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
+}
+
+fn label(span: Span) -> Label {
+    Label { place: finding::Place::Text(span), text: String::new() }
 }
 
 impl Deref for Policy {

@@ -57,7 +57,7 @@ fn diff_snapshot_and_check_say_the_same_on_one_screen() {
     assert!(snapshot.contains("\n-  shard [-, data, model]  moe-gate\n+  shard [-, model, data]  moe-gate\n"));
     assert!(diff.contains("planned 37.06 GiB -> 37.09 GiB") && snapshot.contains("planned 37.09 GiB; fits"));
     // The inline test is one finding, wherever it is reported.
-    let finding = "was expected to have shard [-, data, model]";
+    let finding = "spec `[-, model, data]`, not `[-, data, model]`";
     assert!([&diff, &check].iter().all(|text| text.contains(finding)) && snapshot.contains("FF413"));
     for (text, status) in [(&diff, 0), (&snapshot, 1), (&check, 1)] {
         assert!(text.contains(&format!("\nexit status {status}\n")), "{text}");
