@@ -132,6 +132,44 @@ fn every_policy_and_every_inventory_is_in_the_list() {
     assert_eq!(found, inventories);
 }
 
+/// The snapshot of Llama 3 over its list, with lines added or left out.
+fn llama(edit: impl Fn(String) -> String) -> String {
+    let list = edit(fs::read_to_string(root().join("tests/data/inventories/llama-3-8b.jsonl")).unwrap());
+    let policy = Policy::load(root().join("policies/llama-3.toml")).unwrap();
+    let (checkpoint, _) = Checkpoint::from_list(list.as_bytes(), "llama").unwrap();
+    Plan::new(&policy, policy.group(&checkpoint).0, &PlanOptions::default()).unwrap().snapshot()
+}
+
+#[test]
+fn one_tensor_more_is_one_record_more() {
+    let before = llama(|list| list);
+    let after =
+        llama(|list| list + "{\"name\":\"model.layers.3.mlp.gate_norm.weight\",\"dtype\":\"BF16\",\"shape\":[4096]}\n");
+    let (before, after): (Vec<&str>, Vec<&str>) = (before.split("\n\n").collect(), after.split("\n\n").collect());
+    let totals = before.len() - 1;
+    let kept: Vec<&str> = after.iter().copied().filter(|record| before[..totals].contains(record)).collect();
+    assert_eq!(kept, before[..totals], "records of other weights change");
+    let new: Vec<&str> = after[..after.len() - 1].iter().copied().filter(|record| !kept.contains(record)).collect();
+    assert_eq!(
+        new,
+        [
+            "model.layers.3.mlp.gate_norm.weight  1 x bf16 [4096]\n  shard []  norms\n  quant keep  (no rule)\n  load auto  (default)"
+        ]
+    );
+}
+
+#[test]
+fn a_gap_in_the_layers_stays_one_record() {
+    let without = llama(|list| {
+        let lines = list.lines().filter(|line| !line.contains("layers.5.self_attn.o_proj"));
+        lines.map(|line| format!("{line}\n")).collect()
+    });
+    assert!(
+        without.contains("model.layers.{0..4,6..31}.self_attn.o_proj.weight  31 x bf16 [4096, 4096]\n"),
+        "{without}"
+    );
+}
+
 #[test]
 fn easylm_gets_the_specs_of_its_own_match_partition_rules() {
     let oracle = fs::read_to_string(root().join("tests/data/inventories/easylm-llama3-8b.oracle.jsonl")).unwrap();
