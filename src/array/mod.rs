@@ -4,7 +4,7 @@
 //! [`Inventory`](crate::inventory::Inventory).
 
 mod file;
-mod npy;
+pub(crate) mod npy;
 
 use half::{bf16, f16};
 

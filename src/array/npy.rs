@@ -9,22 +9,24 @@ use crate::Dtype;
 const MAGIC: &[u8] = b"\x93NUMPY";
 /// Longest header: NumPy's own limit (`max_header_size`).
 const MAX_HEADER: usize = 10_000;
+/// Bytes from the start of a file that hold any header that is read.
+pub(crate) const HEAD: usize = 12 + MAX_HEADER;
 const MAX_RANK: usize = 32;
 
 /// What a header says.
 #[derive(Debug, PartialEq)]
-pub(super) struct Header {
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Header {
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
     /// Offset of the data.
-    pub(super) data: usize,
+    pub(crate) data: usize,
 }
 
 /// What is wrong, and the byte at which.
 #[derive(Debug, PartialEq)]
-pub(super) struct Trouble {
-    pub(super) offset: usize,
-    pub(super) what: String,
+pub(crate) struct Trouble {
+    pub(crate) offset: usize,
+    pub(crate) what: String,
 }
 
 fn trouble<T>(offset: usize, what: impl Into<String>) -> Result<T, Trouble> {
@@ -33,6 +35,18 @@ fn trouble<T>(offset: usize, what: impl Into<String>) -> Result<T, Trouble> {
 
 /// Reads the header of a whole file.
 pub(super) fn read(file: &[u8]) -> Result<Header, Trouble> {
+    let header = read_head(file)?;
+    let held = file.len() - header.data;
+    match bytes_of(header.dtype, &header.shape) {
+        Some(bytes) if bytes != held => {
+            trouble(header.data, format!("{held} bytes of data where the shape takes {bytes}"))
+        }
+        _ => Ok(header),
+    }
+}
+
+/// Reads the header of a file whose first bytes are given, [`HEAD`] of them or all; nothing is said about the data.
+pub(crate) fn read_head(file: &[u8]) -> Result<Header, Trouble> {
     if !file.starts_with(MAGIC) {
         return trouble(0, "not an npy file: it does not start with `\\x93NUMPY`");
     }
@@ -56,12 +70,10 @@ pub(super) fn read(file: &[u8]) -> Result<Header, Trouble> {
     };
     let mut cursor = Cursor { text, at: 0 };
     let (dtype, shape) = cursor.header().map_err(|trouble| Trouble { offset: trouble.offset + start, ..trouble })?;
-    let data = start + length;
-    match bytes_of(dtype, &shape) {
-        Some(bytes) if bytes == file.len() - data => Ok(Header { dtype, shape, data }),
-        Some(bytes) => trouble(data, format!("{} bytes of data where the shape takes {bytes}", file.len() - data)),
-        None => trouble(start, "the shape has more elements than can be counted"),
+    if bytes_of(dtype, &shape).is_none() {
+        return trouble(start, "the shape has more elements than can be counted");
     }
+    Ok(Header { dtype, shape, data: start + length })
 }
 
 struct Cursor<'a> {

@@ -91,8 +91,7 @@ impl Checkpoint {
             Kind::Npz => Ok(open_files(shown, Container::Npz, &beside(path, "config.json"), [path.to_owned()])),
             Kind::Pickle => Ok(open_files(shown, Container::Pickle, &beside(path, "config.json"), [path.to_owned()])),
             Kind::List => {
-                let io = |source| OpenError::Io { path: shown.clone(), source };
-                list::read(fs::File::open(path).map_err(io)?, &shown).map_err(io)
+                list::read(open_plainly(path)?, &shown).map_err(|source| OpenError::Io { path: shown.clone(), source })
             }
         }
     }
@@ -173,9 +172,7 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
     }
     let shown = path.display().to_string();
     let mut head = Vec::new();
-    OpenFile::open(path)
-        .map_err(|trouble| OpenError::NotACheckpoint { path: shown.clone(), reason: trouble.message })?
-        .file
+    open_plainly(path)?
         .take(16)
         .read_to_end(&mut head)
         .map_err(|source| OpenError::Io { path: shown.clone(), source })?;
@@ -189,6 +186,13 @@ fn kind_of(path: &Path) -> Result<Kind, OpenError> {
             Err(OpenError::NotACheckpoint { path: shown, reason })
         }
     }
+}
+
+/// Opens a regular file for which there is no checkpoint yet that could hold findings.
+fn open_plainly(path: &Path) -> Result<fs::File, OpenError> {
+    let open = OpenFile::open(path);
+    open.map(|open| open.file)
+        .map_err(|trouble| OpenError::NotACheckpoint { path: path.display().to_string(), reason: trouble.message })
 }
 
 fn beside(path: &Path, name: &str) -> PathBuf {

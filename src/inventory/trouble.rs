@@ -36,12 +36,6 @@ impl Trouble {
         self
     }
 
-    /// Puts it to another place, where its own means nothing.
-    pub(super) fn moved_to(mut self, at: u64) -> Self {
-        self.at = Some(at);
-        self
-    }
-
     /// Moves the place: the text began at `base` of the file.
     pub(super) fn offset_by(mut self, base: u64) -> Self {
         self.at = self.at.map(|at| at.saturating_add(base));

@@ -608,16 +608,16 @@ fn numpy_archives() {
         FF744 compressed-member at 35: array `w` is compressed; its bytes have no place in the file
     compressed 500 times: w f32 [2097152] None
         FF744 compressed-member at 35: array `w` is compressed; its bytes have no place in the file
-    column by column: FF742 strided-tensor at 45: array `w` is stored column by column
-    object: FF706 unknown-dtype at 45: array `w` has the dtype `|O`, which weights do not have
-    big-endian: FF706 unknown-dtype at 45: array `w` has the dtype `>f4`, which weights do not have
-    bfloat16 as void: FF706 unknown-dtype at 45: array `w` has the dtype `<V2`, which weights do not have
+    column by column: FF745 malformed-npy at 79: array `w` cannot be read: column-major data; save it with `numpy.ascontiguousarray`
+    object: FF745 malformed-npy at 54: array `w` cannot be read: dtype `|O` is not read here
+    big-endian: FF745 malformed-npy at 54: array `w` cannot be read: big-endian data `>f4`
+    bfloat16 as void: w bf16 [4] Some([0, 0, 0, 0, 0, 0, 0, 0])
     too short: FF707 tensor-size at 35: array `w` does not take the 8 bytes that follow its header
-    overflow: FF707 tensor-size at 35: array `w` does not take the 8 bytes that follow its header
-    not an array: FF745 malformed-npy at 35: member `w.npy` is no `.npy` array
+    overflow: FF745 malformed-npy at 45: array `w` cannot be read: the shape has more elements than can be counted
+    not an array: FF745 malformed-npy at 35: array `w` cannot be read: not an npy file: it does not start with `\x93NUMPY`
     another file: FF745 malformed-npy at 40: member `readme.txt` is no array
-    header of code: FF745 malformed-npy at 65: the header of array `w` is not what numpy writes
-    header beyond the member: FF745 malformed-npy at 45: 118 bytes were expected here; the file has 30 more
+    header of code: FF745 malformed-npy at 62: array `w` cannot be read: an unknown header key `x`
+    header beyond the member: FF745 malformed-npy at 43: array `w` cannot be read: a header of 118 bytes, the file has 30 more
     ");
 }
 

@@ -82,7 +82,7 @@ fn dtype_of(pickle: &Pickle, id: NodeId) -> Option<Dtype> {
 }
 
 /// numpy's short names; structured, text and object dtypes are not weights.
-pub(in crate::inventory) fn named(name: &str) -> Option<Dtype> {
+fn named(name: &str) -> Option<Dtype> {
     Some(match name {
         "f8" => Dtype::F64,
         "f4" => Dtype::F32,
