@@ -643,3 +643,49 @@ fn seeds_of_the_fuzzers_are_up_to_date() {
         );
     }
 }
+
+#[test]
+fn paths_lead_to_the_reader_of_their_format() {
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let zip = archive(&state_dict(&TENSORS, false)).bytes();
+    let npz = Archive::new(vec![member("w.npy", &npy("<f4", "False", "()", &[0; 4]))]).bytes();
+    for (name, bytes, container) in [
+        ("m.pt", &zip, Container::Torch),
+        ("blob", &zip, Container::Torch),
+        ("old.pth", &legacy(&state_dict(&TENSORS, true)), Container::Torch),
+        ("old", &legacy(&state_dict(&TENSORS, true)), Container::Torch),
+        ("m.npz", &npz, Container::Npz),
+        ("tensor00007_000", &committed("plain.protocol4.pkl"), Container::Pickle),
+    ] {
+        let path = at.join(name);
+        fs::write(&path, bytes).unwrap();
+        let (checkpoint, findings) = Checkpoint::open(&path).unwrap();
+        assert_eq!((checkpoint.container, lines(&findings).as_str()), (container, ""), "{name}");
+        assert!(!checkpoint.tensors.is_empty(), "{name}");
+    }
+}
+
+#[test]
+fn shards_that_torch_wrote_have_an_index_too() {
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let open = || {
+        let (checkpoint, findings) = Checkpoint::open(at).unwrap();
+        let names: Vec<&str> = checkpoint.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+        format!("{} {}\n{}", checkpoint.container.name(), names.join(" "), lines(&findings))
+    };
+    for (file, tensors) in [("pytorch_model-1.bin", &TENSORS[..3]), ("pytorch_model-2.bin", &TENSORS[3..])] {
+        fs::write(at.join(file), archive(&state_dict(tensors, false)).bytes()).unwrap();
+    }
+    assert_eq!(open(), "torch w tied row s none\n");
+    let index =
+        r#"{"weight_map": {"w": "pytorch_model-1.bin", "s": "pytorch_model-2.bin", "lost": "pytorch_model-3.bin"}}"#;
+    fs::write(at.join("pytorch_model.bin.index.json"), index).unwrap();
+    insta::assert_snapshot!(open(), @r"
+    torch w tied row s none
+    FF720 unindexed-tensor: 2 tensors of this shard are not in the index
+    FF720 unindexed-tensor: 1 tensors of this shard are not in the index
+    FF718 missing-shard: 1 of 3 shards are absent, with 1 of 3 tensors
+    ");
+}
