@@ -7,8 +7,6 @@
     reason = "a bench fails by panicking, and divan hands cases over as they are"
 )]
 
-#![allow(clippy::expect_used, reason = "a broken case must stop the run")]
-
 use std::sync::LazyLock;
 
 use divan::Bencher;
