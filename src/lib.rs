@@ -19,6 +19,7 @@ pub mod policy;
 pub mod quantize;
 pub mod sample;
 pub mod schema;
+mod simd;
 pub mod source;
 pub mod units;
 

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::Limits;
-use super::simd::{self, Kernel};
+use crate::simd::{self, Kernel};
 
 /// Accumulates the drift of one weight, or of many.
 ///

@@ -5,7 +5,6 @@ mod codec;
 mod drift;
 pub mod layout;
 mod scheme;
-mod simd;
 mod values;
 
 pub use codec::{Counts, Decoder, Encoder, Scratch, Settled, Survey, Undecodable, decode, encode};

@@ -57,7 +57,7 @@ impl<'a> Values<'a> {
     ///
     /// What lies beyond the end is left as it was.
     pub fn widen(&self, start: usize, out: &mut [f32]) {
-        super::simd::dispatch(Widen { values: *self, start, out });
+        crate::simd::dispatch(Widen { values: *self, start, out });
     }
 
     /// As [`Values::widen`], for use within a kernel.
@@ -107,7 +107,7 @@ pub fn narrow(values: &[f32], dtype: Dtype, out: &mut [u8]) -> bool {
     if plain_size(dtype).and_then(|size| values.len().checked_mul(size)) != Some(out.len()) {
         return false;
     }
-    super::simd::dispatch(Narrow { values, dtype, out })
+    crate::simd::dispatch(Narrow { values, dtype, out })
 }
 
 struct Narrow<'a> {
@@ -116,7 +116,7 @@ struct Narrow<'a> {
     out: &'a mut [u8],
 }
 
-impl super::simd::Kernel for Narrow<'_> {
+impl crate::simd::Kernel for Narrow<'_> {
     type Output = bool;
 
     #[inline(always)]
@@ -141,7 +141,7 @@ struct Widen<'a> {
     out: &'a mut [f32],
 }
 
-impl super::simd::Kernel for Widen<'_> {
+impl crate::simd::Kernel for Widen<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -9,6 +9,7 @@ use super::row::SampleError;
 use super::run::Run;
 use super::stage::Stage;
 use super::stream::coin;
+use crate::simd::dispatch;
 
 /// [`Stage::TopH`] looks at no more than this many tokens.
 const TOP_H_TOKENS: usize = 100;
@@ -155,7 +156,7 @@ impl Run<'_> {
             let other = if key(block[at]) == largest { block[(at + 1) % BLOCK] } else { block[at] };
             sample.push(other, (BLOCK - 1) as f32);
         }
-        let depth = self.work.arch.dispatch(Depth { sample: &mut sample, scaling, share });
+        let depth = dispatch(Depth { sample: &mut sample, scaling, share });
         self.work.sample = sample;
         key((scaling.max - depth / scaling.scale) as f32).max(LOWEST)
     }

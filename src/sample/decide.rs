@@ -10,6 +10,7 @@ use super::order::{self, Entry, HIGHEST, LOWEST};
 use super::row::{Candidate, Decision, Row, SampleError, Trace};
 use super::run::{Run, candidate};
 use super::workspace::Workspace;
+use crate::simd::dispatch;
 
 /// What a row's stages leave: the distribution that a token is drawn from.
 #[derive(Debug, Clone, Copy)]
@@ -154,7 +155,7 @@ impl Sampler {
     fn raw_base(&self, run: &mut Run<'_>) -> RawBase {
         let largest = run.scores().iter().map(|&score| order::key(score)).filter(|&key| key <= HIGHEST).max();
         let scaling = Scaling { max: f64::from(order::score(largest.unwrap_or(LOWEST))), scale: 1.0 };
-        let mass = run.work.arch.dispatch(Mass { scores: run.scores(), scaling });
+        let mass = dispatch(Mass { scores: run.scores(), scaling });
         if run.inspect().is_ok() && self.top_logprobs > 0 {
             run.select(self.top_logprobs, Ties::ById);
             let Workspace { entries, top, .. } = &mut *run.work;

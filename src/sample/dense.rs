@@ -1,14 +1,13 @@
 //! Passes over a whole row of scores.
 //!
-//! Each pass is a value that [`Arch::dispatch`] runs with the widest instruction set of the machine. The loops are plain
+//! Each pass is a [`Kernel`], which [`dispatch`] runs with the widest instruction set of the machine. The loops are plain
 //! code over fixed blocks, with every rounding and the order of every sum written down, so the result has the same bits
 //! whatever set runs it.
-
-use pulp::{Arch, NullaryFnOnce};
 
 use super::math::{LANES, exp_non_positive, fold_lanes};
 use super::order::{Entry, key};
 use super::stream::{CHUNK, Noise};
+use crate::simd::{Kernel, dispatch};
 
 /// Tokens per block of [`Blocks`]: one bit each in a `u64`.
 pub(crate) const BLOCK: usize = 64;
@@ -23,10 +22,10 @@ pub(crate) struct Blocks {
 
 impl Blocks {
     /// Reads a row. The vector keeps its capacity from row to row.
-    pub(crate) fn read(&mut self, arch: Arch, scores: &[f32]) {
+    pub(crate) fn read(&mut self, scores: &[f32]) {
         self.largest.clear();
         self.largest.resize(scores.len().div_ceil(BLOCK), i32::MIN);
-        (self.min, self.max) = arch.dispatch(Extremes { scores, largest: &mut self.largest });
+        (self.min, self.max) = dispatch(Extremes { scores, largest: &mut self.largest });
     }
 }
 
@@ -35,11 +34,11 @@ struct Extremes<'a> {
     largest: &'a mut [i32],
 }
 
-impl NullaryFnOnce for Extremes<'_> {
+impl Kernel for Extremes<'_> {
     type Output = (i32, i32);
 
     #[inline(always)]
-    fn call(self) -> (i32, i32) {
+    fn run(self) -> (i32, i32) {
         let (blocks, rest) = self.scores.as_chunks::<BLOCK>();
         let (mut row_min, mut row_max) = (i32::MAX, i32::MIN);
         for (block, largest) in blocks.iter().zip(self.largest.iter_mut()) {
@@ -89,11 +88,11 @@ pub(crate) struct Mass<'a> {
     pub(crate) scaling: Scaling,
 }
 
-impl NullaryFnOnce for Mass<'_> {
+impl Kernel for Mass<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn call(self) -> f64 {
+    fn run(self) -> f64 {
         let mut lanes = [0.0; LANES];
         let (blocks, rest) = self.scores.as_chunks::<LANES>();
         for block in blocks {
@@ -114,11 +113,11 @@ pub(crate) struct MassAndMoment<'a> {
     pub(crate) scaling: Scaling,
 }
 
-impl NullaryFnOnce for MassAndMoment<'_> {
+impl Kernel for MassAndMoment<'_> {
     type Output = (f64, f64);
 
     #[inline(always)]
-    fn call(self) -> (f64, f64) {
+    fn run(self) -> (f64, f64) {
         let (mut mass, mut moment) = ([0.0; LANES], [0.0; LANES]);
         let (blocks, rest) = self.scores.as_chunks::<LANES>();
         for block in blocks {
@@ -149,11 +148,11 @@ pub(crate) struct Spread<'a> {
     pub(crate) scores: &'a [f32],
 }
 
-impl NullaryFnOnce for Spread<'_> {
+impl Kernel for Spread<'_> {
     type Output = (f64, f64, f64);
 
     #[inline(always)]
-    fn call(self) -> (f64, f64, f64) {
+    fn run(self) -> (f64, f64, f64) {
         let (blocks, rest) = self.scores.as_chunks::<LANES>();
         let (mut count, mut sum) = ([0.0; LANES], [0.0; LANES]);
         let mut add = |i: usize, score: f32| {
@@ -196,11 +195,11 @@ pub(crate) struct Collect<'a> {
     pub(crate) entries: &'a mut Vec<Entry>,
 }
 
-impl NullaryFnOnce for Collect<'_> {
+impl Kernel for Collect<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn run(self) {
         let (blocks, rest) = self.scores.as_chunks::<BLOCK>();
         for (index, (block, &largest)) in blocks.iter().zip(&self.blocks.largest).enumerate() {
             if largest < self.least {
@@ -232,11 +231,11 @@ pub(crate) struct Count<'a> {
     pub(crate) least: i32,
 }
 
-impl NullaryFnOnce for Count<'_> {
+impl Kernel for Count<'_> {
     type Output = usize;
 
     #[inline(always)]
-    fn call(self) -> usize {
+    fn run(self) -> usize {
         // Counted in `u32` per block: a `usize` counter would halve the vector's width.
         let mut total = 0;
         for part in self.scores.chunks(1 << 16) {
@@ -257,11 +256,11 @@ pub(crate) struct Weigh<'a> {
     pub(crate) weights: &'a mut [f64],
 }
 
-impl NullaryFnOnce for Weigh<'_> {
+impl Kernel for Weigh<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn call(self) {
+    fn run(self) {
         for (weight, entry) in self.weights.iter_mut().zip(self.entries) {
             *weight = self.scaling.weight(entry.score());
         }
@@ -274,11 +273,11 @@ pub(crate) struct MassSorted<'a> {
     pub(crate) scaling: Scaling,
 }
 
-impl NullaryFnOnce for MassSorted<'_> {
+impl Kernel for MassSorted<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn call(self) -> f64 {
+    fn run(self) -> f64 {
         let mut lanes = [0.0; LANES];
         let (blocks, rest) = self.entries.as_chunks::<LANES>();
         for block in blocks {
@@ -321,11 +320,11 @@ pub(crate) struct Depth<'a> {
     pub(crate) share: f64,
 }
 
-impl NullaryFnOnce for Depth<'_> {
+impl Kernel for Depth<'_> {
     type Output = f64;
 
     #[inline(always)]
-    fn call(self) -> f64 {
+    fn run(self) -> f64 {
         /// Tokens further below hold no mass worth a guess.
         const DEEPEST: f64 = 48.0;
         let Sample { scores, counts, logits, masses } = self.sample;
@@ -400,11 +399,11 @@ pub(crate) struct DrawDense<'a> {
     pub(crate) noise: Noise,
 }
 
-impl NullaryFnOnce for DrawDense<'_> {
+impl Kernel for DrawDense<'_> {
     type Output = Race;
 
     #[inline(always)]
-    fn call(self) -> Race {
+    fn run(self) -> Race {
         const _: () = assert!(BLOCK == CHUNK, "a block is drawn as one chunk");
         let mut race = Race::START;
         let mut tokens = [0; CHUNK];
@@ -436,11 +435,11 @@ pub(crate) struct DrawSorted<'a> {
     pub(crate) noise: Noise,
 }
 
-impl NullaryFnOnce for DrawSorted<'_> {
+impl Kernel for DrawSorted<'_> {
     type Output = Race;
 
     #[inline(always)]
-    fn call(self) -> Race {
+    fn run(self) -> Race {
         let mut race = Race::START;
         let mut tokens = [0; CHUNK];
         let mut scores = [0.0; CHUNK];

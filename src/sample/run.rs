@@ -15,6 +15,7 @@ use super::sort::sort_by_score;
 use super::stage::Stage;
 use super::stream::{Noise, Position, step_key};
 use super::workspace::Workspace;
+use crate::simd::dispatch;
 
 /// A row between two stages.
 pub(crate) struct Run<'a> {
@@ -114,7 +115,7 @@ impl<'a> Run<'a> {
         }
         if !self.read {
             let mut blocks = std::mem::take(&mut self.work.blocks);
-            blocks.read(self.work.arch, self.scores());
+            blocks.read(self.scores());
             self.work.blocks = blocks;
             self.read = true;
         }
@@ -161,16 +162,16 @@ impl<'a> Run<'a> {
     pub(crate) fn mass(&self) -> f64 {
         let scaling = self.scaling();
         if self.whole {
-            return self.work.arch.dispatch(Mass { scores: self.scores(), scaling });
+            return dispatch(Mass { scores: self.scores(), scaling });
         }
-        self.work.arch.dispatch(MassSorted { entries: &self.work.entries, scaling })
+        dispatch(MassSorted { entries: &self.work.entries, scaling })
     }
 
     /// The sum of all weights, and the entropy in nats.
     pub(crate) fn mass_and_entropy(&self) -> (f64, f64) {
         let scaling = self.scaling();
         let (mass, moment) = if self.whole {
-            self.work.arch.dispatch(MassAndMoment { scores: self.scores(), scaling })
+            dispatch(MassAndMoment { scores: self.scores(), scaling })
         } else {
             let (mut mass, mut moment) = ([0.0; LANES], [0.0; LANES]);
             for (i, entry) in self.work.entries.iter().enumerate() {
@@ -186,7 +187,7 @@ impl<'a> Run<'a> {
     /// The standard deviation of the scores that are left, before scaling.
     pub(crate) fn standard_deviation(&self) -> f64 {
         if self.whole {
-            let (_, _, variance) = self.work.arch.dispatch(Spread { scores: self.scores() });
+            let (_, _, variance) = dispatch(Spread { scores: self.scores() });
             return variance.sqrt();
         }
         let entries = &self.work.entries;
@@ -212,16 +213,16 @@ impl<'a> Run<'a> {
         } else if self.read && self.work.blocks.min >= LOWEST {
             self.tokens
         } else {
-            self.work.arch.dispatch(Count { scores: self.scores(), least: LOWEST })
+            dispatch(Count { scores: self.scores(), least: LOWEST })
         }
     }
 
     /// Replaces the list by every token of the whole row with at least this key, in order. The row stays whole.
     pub(crate) fn collect(&mut self, least: i32) {
-        let Workspace { arch, scores, blocks, entries, spare, .. } = &mut *self.work;
+        let Workspace { scores, blocks, entries, spare, .. } = &mut *self.work;
         let scores = self.borrowed.unwrap_or(scores);
         entries.clear();
-        arch.dispatch(Collect { scores: &scores[..self.tokens.min(scores.len())], blocks, least, entries });
+        dispatch(Collect { scores: &scores[..self.tokens.min(scores.len())], blocks, least, entries });
         sort_by_score(entries, spare);
     }
 
@@ -232,10 +233,10 @@ impl<'a> Run<'a> {
 
     /// Writes the weights of the list, by rank.
     pub(crate) fn weigh(&mut self, scaling: Scaling) {
-        let Workspace { arch, entries, weights, .. } = &mut *self.work;
+        let Workspace { entries, weights, .. } = &mut *self.work;
         weights.clear();
         weights.resize(entries.len(), 0.0);
-        arch.dispatch(Weigh { entries, scaling, weights });
+        dispatch(Weigh { entries, scaling, weights });
     }
 
     /// Draws a token from what is left.
@@ -245,9 +246,9 @@ impl<'a> Run<'a> {
         let scaling = self.scaling();
         let race = if self.whole {
             let (scores, blocks) = (self.scores(), &self.work.blocks);
-            self.work.arch.dispatch(DrawDense { scores, blocks, scaling, noise })
+            dispatch(DrawDense { scores, blocks, scaling, noise })
         } else {
-            self.work.arch.dispatch(DrawSorted { entries: &self.work.entries, scaling, noise })
+            dispatch(DrawSorted { entries: &self.work.entries, scaling, noise })
         };
         Ok((race, self.kept(), self.mass()))
     }

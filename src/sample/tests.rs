@@ -1,19 +1,8 @@
 //! What needs the inside: every instruction set gives the same bits.
 
-use pulp::Arch;
-
 use super::threefry::{Key, uniform_f64};
 use super::{Logits, Row, Sampler, SamplerConfig, Workspace};
-
-/// Every instruction set that this machine can run.
-fn architectures() -> Vec<Arch> {
-    let mut all = vec![Arch::Scalar];
-    #[cfg(target_arch = "x86_64")]
-    all.extend([pulp::x86::V3::try_new().map(Arch::V3), pulp::x86::V4::try_new().map(Arch::V4)].into_iter().flatten());
-    #[cfg(not(target_arch = "x86_64"))]
-    all.push(Arch::new());
-    all
-}
+use crate::simd::{Level, with_level};
 
 fn normal_row(size: usize, deviation: f64, seed: u64) -> Vec<f32> {
     let uniform = |counter| {
@@ -28,8 +17,8 @@ fn normal_row(size: usize, deviation: f64, seed: u64) -> Vec<f32> {
 }
 
 /// Everything a run computes, as bits.
-fn bits(sampler: &Sampler, row: &Row<'_>, arch: Arch) -> Vec<u64> {
-    let mut workspace = Workspace { arch, ..Workspace::default() };
+fn bits(sampler: &Sampler, row: &Row<'_>) -> Vec<u64> {
+    let mut workspace = Workspace::default();
     let decision = sampler.decide(row, &mut workspace).unwrap();
     let mut bits = vec![decision.token.into(), decision.kept as u64];
     bits.extend([decision.probability, decision.logprob, decision.gap].map(f64::to_bits));
@@ -55,16 +44,16 @@ fn every_instruction_set_gives_the_same_bits() {
         r#"{"preset": "grok-1", "top_p": 0.95}"#,
         r#"{"temperature": 0, "top_logprobs": 5, "logprobs": "raw"}"#,
     ];
-    let architectures = architectures();
     for profile in profiles {
         let config: SamplerConfig = serde_json::from_str(profile).unwrap();
         let (sampler, _) = Sampler::compile(&config).unwrap();
         for size in [1, 15, 16, 63, 64, 65, 1000, 5003] {
             let logits = normal_row(size, 3.0, 5);
             let row = Row { seed: Some(11), slot: 3, step: 8, ..Row::new(Logits::F32(&logits)) };
-            let expected = bits(&sampler, &row, Arch::Scalar);
-            for &arch in &architectures {
-                assert_eq!(bits(&sampler, &row, arch), expected, "{profile} on {size} tokens, {arch:?}");
+            let expected = with_level(Level::Plain, || bits(&sampler, &row));
+            for &level in Level::ALL.iter().filter(|level| level.is_available()) {
+                let found = with_level(level, || bits(&sampler, &row));
+                assert_eq!(found, expected, "{profile} on {size} tokens, {level:?}");
             }
         }
     }

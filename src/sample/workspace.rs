@@ -1,7 +1,5 @@
 //! Buffers that outlive a row.
 
-use pulp::Arch;
-
 use super::dense::{Blocks, Sample};
 use super::order::Entry;
 use super::row::Candidate;
@@ -11,9 +9,8 @@ use super::stream::Chain;
 /// Buffers for sampling rows one after another. After the first row of a size nothing is allocated any more.
 ///
 /// It holds no state that a result depends on: any workspace gives the same token.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Workspace {
-    pub(crate) arch: Arch,
     /// The row's scores, where they are not the caller's own.
     pub(crate) scores: Vec<f32>,
     pub(crate) blocks: Blocks,
@@ -28,26 +25,6 @@ pub struct Workspace {
     pub(crate) repeats: Vec<u32>,
     pub(crate) chain: Chain,
     pub(crate) top: Vec<Candidate>,
-}
-
-impl Default for Workspace {
-    fn default() -> Self {
-        Self {
-            arch: Arch::new(),
-            scores: Vec::new(),
-            blocks: Blocks::default(),
-            entries: Vec::new(),
-            spare: Vec::new(),
-            weights: Vec::new(),
-            keys: Vec::new(),
-            sample: Sample::default(),
-            marks: Marks::default(),
-            sequence: Vec::new(),
-            repeats: Vec::new(),
-            chain: Chain::default(),
-            top: Vec::new(),
-        }
-    }
 }
 
 impl Workspace {

@@ -2,8 +2,8 @@
 
 use super::{Counts, Scratch, Want};
 use crate::Dtype;
-use crate::quantize::simd::{self, Kernel};
 use crate::quantize::values::Values;
+use crate::simd::{self, Kernel};
 
 use super::{mxfp4, nvfp4, q4_0, q4_1, q4_k, q5, q6_k, q8_0};
 

@@ -9,8 +9,8 @@ use super::blocks::each;
 use super::{Counts, Scratch, Want, mxfp4, nvfp4, step};
 use crate::Dtype;
 use crate::quantize::cast;
-use crate::quantize::simd::{self, Kernel};
 use crate::quantize::values::Values;
+use crate::simd::{self, Kernel};
 
 /// Values that are widened at a time; a multiple of both groups.
 const CHUNK: usize = 4096;

@@ -10,8 +10,8 @@
 use std::sync::OnceLock;
 
 use super::{Counts, Scratch, step};
-use crate::quantize::simd::{self, Kernel};
 use crate::quantize::values::Values;
+use crate::simd::{self, Kernel};
 
 /// Values that are widened at a time; a multiple of every block.
 const CHUNK: usize = 4096;

@@ -1,8 +1,8 @@
 //! Every vector level gives the bytes of the plain one.
 
 use super::*;
-use crate::quantize::simd::{Level, with_level};
 use crate::quantize::{Format, Layout, Logical, Values};
+use crate::simd::{Level, with_level};
 
 /// Values with every kind of trouble: ties, zeros of both signs, tiny, huge, not finite.
 fn values(count: usize) -> Vec<f32> {

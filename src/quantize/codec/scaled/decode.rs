@@ -4,7 +4,7 @@ use super::{CodeType, Packing, Scaled, Tile};
 use crate::Dtype;
 use crate::quantize::cast;
 use crate::quantize::codec::{Scratch, Want, step};
-use crate::quantize::simd::Kernel;
+use crate::simd::Kernel;
 
 /// 1/127 as bitsandbytes writes it.
 const INVERSE_127: f32 = 7.874_016e-3;

@@ -4,8 +4,8 @@ use super::{Cells, CodeType, Extremes, Outputs, Packing, Scaled, Tile};
 use crate::Dtype;
 use crate::quantize::cast;
 use crate::quantize::codec::{Counts, Scratch};
-use crate::quantize::simd::Kernel;
 use crate::quantize::values::{self, Values};
+use crate::simd::Kernel;
 
 /// Adds a tile to the extremes of its cells.
 pub(super) struct Survey<'a> {

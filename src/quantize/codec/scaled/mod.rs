@@ -21,8 +21,8 @@ mod extremes;
 use super::{Counts, Scratch, Want};
 use crate::Dtype;
 use crate::quantize::cast;
-use crate::quantize::simd;
 use crate::quantize::values::{self, Values};
+use crate::simd;
 
 pub(super) use extremes::Extremes;
 

@@ -2,7 +2,8 @@
 //!
 //! A kernel is ordinary safe Rust whose loops the compiler vectorizes. It is compiled once per level (plain, AVX2,
 //! AVX-512) and picked at run time, so one binary serves every x86-64; other architectures have the plain level only.
-//! No level contracts a product and a sum into a fused operation, so all of them give the same bits.
+//! No level contracts a product and a sum into a fused operation (`mul_add` is fused on all of them, in software where
+//! the processor cannot), so all of them give the same bits.
 #![expect(unsafe_code, reason = "calling a function compiled for instructions that were just detected")]
 
 /// Work that is compiled once per level. `run` and all it calls per element must be `#[inline(always)]`.
@@ -19,10 +20,10 @@ pub(crate) trait Kernel {
 pub(crate) enum Level {
     /// What every processor of the architecture has.
     Plain,
-    /// x86-64 with AVX2.
+    /// x86-64 with AVX2, FMA and BMI1, as every processor with AVX2 has them.
     #[cfg(target_arch = "x86_64")]
     Avx2,
-    /// x86-64 with AVX-512 F, BW, DQ and VL.
+    /// The same with AVX-512 F, BW, DQ and VL.
     #[cfg(target_arch = "x86_64")]
     Avx512,
 }
@@ -43,10 +44,15 @@ impl Level {
         match self {
             Level::Plain => true,
             #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => std::arch::is_x86_feature_detected!("avx2"),
+            Level::Avx2 => {
+                std::arch::is_x86_feature_detected!("avx2")
+                    && std::arch::is_x86_feature_detected!("fma")
+                    && std::arch::is_x86_feature_detected!("bmi1")
+            }
             #[cfg(target_arch = "x86_64")]
             Level::Avx512 => {
-                std::arch::is_x86_feature_detected!("avx512f")
+                Level::Avx2.is_available()
+                    && std::arch::is_x86_feature_detected!("avx512f")
                     && std::arch::is_x86_feature_detected!("avx512bw")
                     && std::arch::is_x86_feature_detected!("avx512dq")
                     && std::arch::is_x86_feature_detected!("avx512vl")
@@ -93,7 +99,7 @@ pub(crate) fn with_level<T>(level: Level, work: impl FnOnce() -> T) -> T {
 fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
     match level {
         #[cfg(target_arch = "x86_64")]
-        // SAFETY: the feature that `avx2` is compiled for was detected on this processor just now.
+        // SAFETY: the features that `avx2` is compiled for were detected on this processor just now.
         Level::Avx2 if level.is_available() => unsafe { avx2(kernel) },
         #[cfg(target_arch = "x86_64")]
         // SAFETY: the features that `avx512` is compiled for were detected on this processor just now.
@@ -103,13 +109,13 @@ fn dispatch_at<K: Kernel>(level: Level, kernel: K) -> K::Output {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
+#[target_feature(enable = "avx2,fma,bmi1")]
 fn avx2<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx2,fma,bmi1,avx512f,avx512bw,avx512dq,avx512vl")]
 fn avx512<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
