@@ -685,7 +685,7 @@ fn shards_that_torch_wrote_have_an_index_too() {
     insta::assert_snapshot!(open(), @r"
     torch w tied row s none
     FF720 unindexed-tensor: 2 tensors of this shard are not in the index
-    FF720 unindexed-tensor: 1 tensors of this shard are not in the index
+    FF720 unindexed-tensor: 1 tensor of this shard is not in the index
     FF718 missing-shard: 1 of 3 shards are absent, with 1 of 3 tensors
     ");
 }
