@@ -16,11 +16,13 @@ pub mod moe;
 pub mod pattern;
 pub mod plan;
 pub mod policy;
+pub mod progress;
 pub mod quantize;
 pub mod sample;
 pub mod schema;
 mod simd;
 pub mod source;
+pub mod storage;
 pub mod units;
 
 pub use dtype::{Dtype, UnknownDtype};

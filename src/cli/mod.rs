@@ -16,6 +16,8 @@ mod inspect;
 mod lints;
 mod man;
 mod plan;
+#[allow(dead_code, reason = "the first verb that takes long drops this line and the two in `ui.rs`")]
+mod progress;
 mod reference;
 mod rule;
 mod schema;

@@ -66,6 +66,8 @@ pub(super) enum Stop {
     Said,
     /// Nobody reads the output any more.
     ClosedPipe,
+    /// Ctrl-C. Nothing half done is left.
+    Interrupted,
 }
 
 impl Stop {
@@ -109,6 +111,7 @@ pub(super) fn conclude(outcome: Result<Outcome, Stop>, ui: &mut Ui) -> Status {
     stop.say(ui);
     match stop {
         Stop::ClosedPipe => Status::Done,
+        Stop::Interrupted => Status::Interrupted,
         Stop::Said | Stop::Failed { .. } => Status::Failed,
     }
 }
