@@ -390,6 +390,12 @@ codes! {
         bad "[slot.slot09]\ntensors = [\"slot9/**\"]"
         good "[slot.slot09]\ntensors = [\"slot09/**\"]"
 
+    SIBLINGS_DISAGREE "FF416" "siblings-disagree" Error
+        what "Weights that an engine fuses are quantized by different schemes."
+        why "An engine that fuses q, k and v or gate and up has one scheme for the fused weight; it refuses the file, or reads codes of one as codes of another."
+        bad "[siblings]\nqkv = [\"q_proj\", \"k_proj\", \"v_proj\"]\n# and a rule that quantizes `q_proj` alone"
+        good "[siblings]\nqkv = [\"q_proj\", \"k_proj\", \"v_proj\"]\n# and a rule with `tokens = [\"[qkv]_proj\"]`"
+
     RENAME_COLLISION "FF480" "rename-collision" Error
         what "Two stored weights get the same path by renaming."
         why "Plans are keyed by path; with one of two weights lost, the plan would be wrong without a word. The weights concerned keep their stored paths."

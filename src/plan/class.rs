@@ -8,7 +8,7 @@ use crate::Dtype;
 use crate::inventory::{Role, StoredFormat, Weight};
 use crate::mesh::{AxisId, Cut, Mesh, PartitionSpec, SpecEntry};
 use crate::policy::{CompanionSpec, Policy};
-use crate::quantize::{self, Encoded, Granularity, Logical, NameRule, Refusal, RefusalKind};
+use crate::quantize::{self, Encoded, Granularity, Layout, Limits, Logical, NameRule, Refusal, RefusalKind, Scheme};
 
 /// Decisions and their consequences, shared by all weights that agree in them.
 #[derive(Debug, Clone)]
@@ -35,6 +35,10 @@ pub struct Class {
     pub planned_bytes: u64,
     /// Bytes of the whole weight as stored.
     pub stored_bytes: u64,
+    /// How it is encoded, with everything that an encoder is bound to; `None` when it is kept.
+    pub encoding: Option<Encoding>,
+    /// A rule would quantize it, but no group or block divides its rows and the policy keeps such weights.
+    pub kept_indivisible: bool,
     /// The scheme cannot hold it.
     pub refusal: Option<Refusal>,
     /// A scale group of the scheme that a shard boundary would cut.
@@ -45,6 +49,40 @@ pub struct Class {
     pub weights: u64,
     /// Index of the first of them.
     pub first: usize,
+}
+
+/// What an encoder of a weight is bound to besides its values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Encoding {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Names, companions and scale rule.
+    pub layout: Layout,
+    /// The contracted dimension of what is encoded at a time.
+    pub contracted: usize,
+    /// Groups along it for [`Granularity::ShardGroup`].
+    pub shard_groups: u64,
+    /// Gates: the rule's own over its scheme's.
+    pub limits: Limits,
+    /// How a stack is cut into matrices that are written one by one; `None` when it is written as it is.
+    pub split: Option<Split>,
+}
+
+/// A stack `[experts, rows, columns]` as matrices of their own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Index into [`PolicyBody::experts`](crate::policy::PolicyBody::experts), which names the matrices.
+    pub experts: usize,
+    /// How many experts there are.
+    pub count: u64,
+    /// How many parts an expert has, at least one.
+    pub parts: u64,
+    /// Shape of one matrix.
+    pub shape: [u64; 2],
+    /// The dimension of an expert along which its parts lie: the one that is not contracted.
+    pub along: usize,
+    /// The parts take turns index by index.
+    pub interleaved: bool,
 }
 
 /// A tensor of the planned form of a weight.
@@ -68,6 +106,8 @@ pub(super) struct Key {
     pub(super) partition: Option<usize>,
     pub(super) quantization: Option<usize>,
     pub(super) stacked: bool,
+    /// Index of the entry of `[experts]` that takes it apart.
+    pub(super) experts: Option<usize>,
     pub(super) dtype: Dtype,
     pub(super) format: StoredFormat,
     pub(super) shape: Vec<u64>,
@@ -75,7 +115,13 @@ pub(super) struct Key {
 }
 
 impl Key {
-    pub(super) fn new(weight: &Weight, partition: Option<usize>, quantization: Option<usize>, stacked: bool) -> Self {
+    pub(super) fn new(
+        weight: &Weight,
+        partition: Option<usize>,
+        quantization: Option<usize>,
+        stacked: bool,
+        experts: Option<usize>,
+    ) -> Self {
         let components = weight
             .components
             .iter()
@@ -85,6 +131,7 @@ impl Key {
             partition,
             quantization,
             stacked,
+            experts,
             dtype: weight.dtype,
             format: weight.format.clone(),
             shape: weight.shape.clone(),
@@ -156,6 +203,8 @@ impl Class {
             scheme: None,
             kept_non_float: false,
             planned: Vec::new(),
+            encoding: None,
+            kept_indivisible: false,
             planned_bytes: stored_bytes,
             stored_bytes,
             refusal: None,
@@ -165,12 +214,12 @@ impl Class {
             first: index,
             cuts,
         };
-        class.quantize(policy, mesh, weight);
+        class.quantize(policy, mesh, weight, key.experts);
         class
     }
 
     /// Asks the layout what the weight will be stored as.
-    fn quantize(&mut self, policy: &Policy, mesh: &Mesh, weight: &Weight) {
+    fn quantize(&mut self, policy: &Policy, mesh: &Mesh, weight: &Weight, experts: Option<usize>) {
         let Some(rule) = self.quantization.and_then(|at| policy.quantization_rules.get(at)) else { return };
         let Some(name) = &rule.decision.scheme.value else { return };
         let (Some(declared), Some(layout)) = (policy.schemes.get(name), &policy.quantization.layout) else { return };
@@ -180,15 +229,46 @@ impl Class {
             Granularity::ShardGroup(axis) => self.groups_of(mesh, axis, contracted),
             _ => 1,
         };
-        let logical = Logical { shape: &weight.shape, contracted, dtype: weight.dtype, shard_groups };
-        match quantize::companions(&declared.scheme, layout.value, logical) {
-            Ok(encoded) => {
+        let split = match split(policy, weight, contracted, experts) {
+            Ok(split) => split,
+            Err(refusal) => {
                 self.scheme = Some(name.clone());
-                self.planned_bytes = encoded.bytes();
+                self.refusal = Some(refusal);
+                return;
+            }
+        };
+        // A matrix of a stack is asked about by itself; its dimensions are the stack's last two.
+        let (shape, contracted) = match &split {
+            Some(split) => (&split.shape[..], contracted - 1),
+            None => (&weight.shape[..], contracted),
+        };
+        let logical = Logical { shape, contracted, dtype: weight.dtype, shard_groups };
+        match quantize::companions(&declared.scheme, layout.value, logical) {
+            Ok(mut encoded) => {
+                self.scheme = Some(name.clone());
+                let matrices = split.as_ref().map_or(1, |split| split.count.saturating_mul(split.parts));
+                self.planned_bytes = encoded.bytes().saturating_mul(matrices);
+                if split.is_some() {
+                    encoded.unit.insert(0, Some(1));
+                    for divided in encoded.components.iter_mut().flat_map(|component| component.divides.iter_mut()) {
+                        *divided = divided.map(|dimension| dimension + 1);
+                    }
+                }
                 self.cut_groups = cut_groups(&self.cuts, &encoded);
                 self.planned = self.components(policy, mesh, encoded);
+                self.encoding = Some(Encoding {
+                    scheme: declared.scheme.clone(),
+                    layout: layout.value,
+                    contracted,
+                    shard_groups,
+                    limits: rule.decision.limits.or(declared.limits),
+                    split,
+                });
             }
             Err(refusal) if refusal.kind == RefusalKind::NotFloat => self.kept_non_float = true,
+            Err(refusal) if refusal.kind == RefusalKind::Indivisible && policy.quantization.indivisible_keep => {
+                self.kept_indivisible = true;
+            }
             Err(refusal) => {
                 self.scheme = Some(name.clone());
                 self.refusal = Some(refusal);
@@ -262,6 +342,40 @@ impl Class {
         }
         ComponentCuts { cuts, spec: PartitionSpec { entries } }
     }
+}
+
+/// How an entry of `[experts]` takes a weight apart.
+fn split(
+    policy: &Policy,
+    weight: &Weight,
+    contracted: usize,
+    experts: Option<usize>,
+) -> Result<Option<Split>, Refusal> {
+    let Some((index, (name, entry))) = experts.and_then(|index| Some((index, policy.experts.get_index(index)?))) else {
+        return Ok(None);
+    };
+    let refused = |reason: String, fits: &str| Refusal {
+        kind: RefusalKind::Rank,
+        reason: format!("experts `{name}`: {reason}"),
+        fits: Some(fits.to_owned()),
+    };
+    let &[count, rows, columns] = &weight.shape[..] else {
+        let reason = format!("a stack has three dimensions, and the weight has {}", weight.shape.len());
+        return Err(refused(reason, "a regex that leaves it out"));
+    };
+    let parts = entry.parts.len().max(1) as u64;
+    let along = match contracted {
+        1 => 1,
+        2 => 0,
+        _ => return Err(refused("the contracted dimension is that of the experts".into(), "`contract = -1` or `-2`")),
+    };
+    let mut shape = [rows, columns];
+    let Some(size) = shape.get_mut(along).filter(|size| size.is_multiple_of(parts)) else {
+        let reason = format!("{parts} parts do not divide {:?}", [rows, columns]);
+        return Err(refused(reason, "as many `parts` as the weight holds"));
+    };
+    *size /= parts;
+    Ok(Some(Split { experts: index, count, parts, shape, along, interleaved: entry.interleaved }))
 }
 
 /// Index of the contracted dimension, counted from the end when negative; beyond the rank where there is none.

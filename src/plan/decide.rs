@@ -94,7 +94,8 @@ pub(super) fn decide(policy: &Policy, matcher: &PolicyMatcher, inventory: &Inven
                 slot.push(index);
             }
         }
-        let key = Key::new(weight, partition, quantization, stacked(policy, &weight.path));
+        let experts = policy.experts.values().position(|experts| experts.regex.value.is_match(&weight.path));
+        let key = Key::new(weight, partition, quantization, stacked(policy, &weight.path), experts);
         let classes = &mut resolved.classes;
         let class = match by_key.get(&key) {
             Some(&class) => class,

@@ -135,8 +135,8 @@ impl Report<'_> {
             let key = class.refusal.as_ref().zip(class.quantization);
             key.map(|(refusal, rule)| (rule, refusal.reason.clone(), refusal.fits.clone())).into_iter().collect()
         });
-        for ((rule, reason, fits), group) in refused {
-            let Some(rule) = self.policy.quantization_rules.get(rule) else { continue };
+        for ((rule_index, reason, fits), group) in refused {
+            let Some(rule) = self.policy.quantization_rules.get(rule_index) else { continue };
             let finding = Finding::new(
                 &code::SCHEME_DOES_NOT_FIT,
                 format!("rule `{}` cannot quantize {}: {reason}", rule.name, self.of(group)),
@@ -146,8 +146,32 @@ impl Report<'_> {
                 Some(fits) => finding.help(format!("what fits: {fits}")),
                 None => finding,
             };
-            findings.push(self.first_note(finding, group));
+            findings.push(self.refused_note(finding, (rule_index, &reason), group));
         }
+    }
+
+    /// Every weight that a scheme cannot hold for one reason, as templates with their shapes.
+    fn refused_note(&self, mut finding: Finding, (rule, reason): (usize, &str), group: Group) -> Finding {
+        if group.weights == 1 {
+            return match self.inventory.weights.get(group.first) {
+                Some(weight) => finding.note(format!("its shape is {:?}", weight.shape)),
+                None => finding,
+            };
+        }
+        let refused = |class: &Class| {
+            class.quantization == Some(rule) && class.refusal.as_ref().is_some_and(|refusal| refusal.reason == *reason)
+        };
+        let classes: Vec<bool> = self.resolved.classes.iter().map(refused).collect();
+        let weights = self.inventory.weights.iter().zip(&self.resolved.decisions);
+        let refused = weights.filter(|(_, decision)| classes.get(decision.class) == Some(&true));
+        let templates = inventory::collapse(refused.map(|(weight, _)| (weight.path.as_str(), &weight.shape)));
+        for template in templates.iter().take(MOST_TEMPLATES) {
+            finding = finding.note(format!("`{template}` {:?}", template.key));
+        }
+        if templates.len() > MOST_TEMPLATES {
+            finding = finding.note(format!("and {} more templates like these", templates.len() - MOST_TEMPLATES));
+        }
+        finding
     }
 
     fn sensitive(&self, findings: &mut Vec<Finding>) {

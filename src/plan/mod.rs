@@ -15,6 +15,7 @@ pub mod layers;
 mod misfit;
 pub mod record;
 pub mod shard;
+mod siblings;
 mod slots;
 pub mod snapshot;
 pub mod text;
@@ -27,7 +28,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-pub use class::{Class, PlannedComponent};
+pub use class::{Class, Encoding, PlannedComponent, Split};
 pub use coverage::{Coverage, TableCoverage};
 pub use totals::Device;
 
@@ -35,7 +36,7 @@ use crate::finding::{self, Finding};
 use crate::inventory::{Inventory, Weight};
 use crate::matcher::BuildError;
 use crate::mesh::Mesh;
-use crate::policy::{Loading, Policy, Read, Stage, Verify, Written};
+use crate::policy::{Experts, Loading, Policy, Read, Stage, Verify, Written};
 use crate::source::Sources;
 
 use record::{NamedRecord, RuleRecord, Summary};
@@ -72,6 +73,10 @@ pub struct Plan {
     tables: [usize; 3],
     /// What the policy says besides rules and mesh: `scheme.int8.format` is `"int8"`.
     pub settings: Written,
+    /// How stacked experts that are written one by one are called, by the indices of [`Split::experts`].
+    pub experts: Vec<Experts>,
+    /// Sets of weights that engines fuse, as indices of the inventory; only sets of two and more.
+    pub families: Vec<Vec<usize>>,
     /// One per weight of the inventory, in its order.
     pub decisions: Vec<Decision>,
     /// What weights with the same decisions, shape and storage have in common.
@@ -175,6 +180,8 @@ impl Plan {
         let devices = totals::devices(&mesh, &inventory, &resolved);
         let device_memory = declared.and_then(|declared| declared.device_memory.as_ref());
         fit::memory(device_memory, &devices, &mesh, &mut findings);
+        let families = siblings::families(policy, &inventory);
+        siblings::check(policy, &inventory, &resolved, &families, &mut findings);
         let summary = totals::summary(&inventory, &resolved);
         let slots = slots::resolve(policy, &resolved, &mut findings);
         finding::sort(&mut findings);
@@ -183,6 +190,8 @@ impl Plan {
             rules: decide::rules(policy, &resolved),
             tables: [0, policy.partition_rules.len(), policy.partition_rules.len() + policy.quantization_rules.len()],
             settings: policy.settings.clone(),
+            experts: policy.experts.values().cloned().collect(),
+            families,
             mesh,
             device_memory: device_memory.map(|bytes| bytes.value),
             decisions: resolved.decisions,
@@ -235,6 +244,18 @@ impl<'a> PlannedWeight<'a> {
     #[must_use]
     pub fn class(&self) -> &'a Class {
         class::of(&self.plan.classes, self.decision)
+    }
+
+    /// Name of one of its planned tensors. Where a stack is written as matrices, `{expert}` and `{part}` stand in it.
+    #[must_use]
+    pub fn planned_name(&self, component: &PlannedComponent) -> String {
+        let split = self.class().encoding.as_ref().and_then(|encoding| encoding.split.as_ref());
+        let experts = split.and_then(|split| self.plan.experts.get(split.experts));
+        let template = experts.and_then(|experts| {
+            let part = (!experts.parts.is_empty()).then_some("{part}");
+            experts.path_of(&self.weight.path, "{expert}", part)
+        });
+        component.name.of(template.as_deref().unwrap_or(&self.weight.path))
     }
 
     /// Name of the deciding partition rule.

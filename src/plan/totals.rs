@@ -146,6 +146,9 @@ pub(super) fn summary(inventory: &Inventory, resolved: &Resolved) -> Summary {
         let mut fallbacks = class.cuts.fallbacks.clone();
         fallbacks.sort_unstable();
         fallbacks.dedup();
+        if class.kept_indivisible {
+            *summary.fallbacks.entry("kept-indivisible".to_owned()).or_default() += 1;
+        }
         for fallback in fallbacks {
             *summary.fallbacks.entry(fallback.name().to_owned()).or_default() += 1;
         }

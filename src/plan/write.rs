@@ -115,7 +115,7 @@ impl PlannedWeight<'_> {
             .planned
             .iter()
             .map(|component| CompanionRecord {
-                name: component.name.of(&self.weight.path),
+                name: self.planned_name(component),
                 dtype: component.dtype,
                 shape: component.shape.clone(),
                 spec: class.spec.is_some().then(|| component.cuts.spec.clone()),

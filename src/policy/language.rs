@@ -73,6 +73,7 @@ use Presence::{Default, Optional, Required};
 
 const POSITIVE: Kind = Integer { min: 1, max: i64::MAX };
 const COUNT: Kind = Integer { min: 0, max: i64::MAX };
+const NON_NEGATIVE: Kind = Number { min: 0.0, max: f64::MAX };
 
 /// The whole document.
 pub(crate) static POLICY: Shape = Shape {
@@ -110,6 +111,14 @@ pub(crate) static POLICY: Shape = Shape {
             Default("[]"),
             "How each weight is quantized. The first rule that matches decides.",
         ),
+        field(
+            "siblings",
+            Named(&List(&String("token"))),
+            Optional,
+            "Weights that engines fuse, by a name of your own: paths that differ only in one of these tokens. They take one \
+             scheme, and share a global scale where the format has one.",
+        ),
+        field("experts", Named(&Table(&EXPERTS)), Optional, "Stacked experts that are written one by one, by name."),
         field(
             "LOADER_RULES",
             List(&Table(&LOADER_RULE)),
@@ -322,6 +331,54 @@ pub(crate) static SCHEME: Shape = Shape {
         ),
         field("symmetric", Boolean, Default("true"), "No zero point."),
         field("scale_dtype", String("dtype"), Default("(what the layout stores)"), "Dtype of stored scales."),
+        field(
+            "arithmetic",
+            Words(&[
+                word("f32", "In f32 against the stored, rounded scale: the smallest error."),
+                word("reference", "As the peer that defines the layout computes, byte for byte."),
+            ]),
+            Default("\"f32\""),
+            "Which arithmetic computes the codes.",
+        ),
+        field("double_quant", Boolean, Default("false"), "NF4's absmax values are quantized to eight bits themselves."),
+        field("limits", Table(&LIMITS), Optional, "Gates on every weight of the scheme; a rule's own come first."),
+    ],
+};
+
+pub(crate) static LIMITS: Shape = Shape {
+    title: "limits",
+    doc: "Gates: what a quantized weight must keep to, measured on the bytes that were written.",
+    fields: &[
+        field("max_abs_error", NON_NEGATIVE, Optional, "Largest absolute error of any value."),
+        field("max_relative_error", NON_NEGATIVE, Optional, "Largest relative Frobenius error."),
+        field(
+            "min_sqnr_db",
+            Number { min: f64::MIN, max: f64::MAX },
+            Optional,
+            "Smallest signal-to-noise ratio in dB.",
+        ),
+        field("min_cosine", Number { min: -1.0, max: 1.0 }, Optional, "Smallest cosine similarity."),
+    ],
+};
+
+pub(crate) static EXPERTS: Shape = Shape {
+    title: "experts",
+    doc: "Stacked experts that are written as a matrix each.",
+    fields: &[
+        field("regex", String("regex"), Required, "Over the whole path of the stacked weight, anchored at both ends."),
+        field(
+            "template",
+            String("template"),
+            Required,
+            "Path of one matrix: `{expert}` is its number, `{part}` its part, `$1` or `${name}` a group of the regex.",
+        ),
+        field("parts", List(&String("name")), Default("[]"), "Names of the parts that the rows of an expert hold."),
+        field(
+            "interleaved",
+            Boolean,
+            Default("false"),
+            "The parts take turns row by row, instead of one after the other.",
+        ),
     ],
 };
 
@@ -372,6 +429,24 @@ pub(crate) static QUANTIZATION: Shape = Shape {
             Default("\"keep\""),
             "What a weight without a rule gets.",
         ),
+        field(
+            "indivisible",
+            Words(&[
+                word("error", "A finding, before any data are read."),
+                word("keep", "Kept as stored, and counted in the plan."),
+            ]),
+            Default("\"error\""),
+            "What a weight gets whose rows no group or block of its scheme divides.",
+        ),
+        field(
+            "nonfinite",
+            Words(&[
+                word("refuse", "Counted, and nothing is published."),
+                word("keep", "Quantized as the defining peer would."),
+            ]),
+            Default("\"refuse\""),
+            "What happens to weights that hold NaN or infinity.",
+        ),
     ],
 };
 
@@ -395,6 +470,7 @@ pub(crate) static QUANTIZATION_RULE: Shape = Shape {
             "The contracted dimension of what the rule matches.",
         ),
         field("force", Boolean, Default("false"), "Quantizes sensitive weights too."),
+        field("limits", Table(&LIMITS), Optional, "Gates on every weight that the rule decides."),
     ],
 };
 

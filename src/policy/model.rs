@@ -10,7 +10,7 @@ use crate::finding::levels::LintLevel;
 use crate::inventory::DeclaredLayout;
 use crate::mesh::{Mesh, PartitionSpec, SpecEntry};
 use crate::pattern::{Pattern, Separators};
-use crate::quantize::{Layout, Scheme};
+use crate::quantize::{Layout, Limits, NonFinite, Scheme};
 use crate::source::{SourceId, Span, Spanned};
 
 /// A rule of one table: which weights, and what is decided for them.
@@ -145,6 +145,8 @@ pub struct Quantizing {
     pub contract: Option<Spanned<i64>>,
     /// Quantizes sensitive weights too.
     pub force: bool,
+    /// Gates; those of the scheme hold where none is given.
+    pub limits: Limits,
 }
 
 /// What a loader rule decides; `None` = that of `[loader]`.
@@ -251,10 +253,12 @@ words! {
     } default Derived
 }
 /// A declared quantization scheme.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclaredScheme {
     /// The scheme.
     pub scheme: Scheme,
+    /// Gates on every weight of the scheme.
+    pub limits: Limits,
     /// Where its format is written.
     pub format_span: Span,
     /// Where its name is written.
@@ -303,11 +307,53 @@ pub struct QuantizationSettings {
     pub contract: i64,
     /// Weights without a rule are an error instead of being kept.
     pub unmatched_error: bool,
+    /// Weights whose rows no group or block divides are kept instead of being an error.
+    pub indivisible_keep: bool,
+    /// What happens to weights that hold NaN or infinity.
+    pub nonfinite: NonFinite,
 }
 
 impl Default for QuantizationSettings {
     fn default() -> Self {
-        Self { layout: None, contract: -1, unmatched_error: false }
+        Self {
+            layout: None,
+            contract: -1,
+            unmatched_error: false,
+            indivisible_keep: false,
+            nonfinite: NonFinite::Refuse,
+        }
+    }
+}
+
+/// Stacked experts that are written as a matrix each.
+#[derive(Debug, Clone)]
+pub struct Experts {
+    /// Over the whole path of the stacked weight, anchored.
+    pub regex: Spanned<regex::Regex>,
+    /// Path of one matrix.
+    pub template: Spanned<String>,
+    /// Names of the parts that the rows of an expert hold; empty for a single one.
+    pub parts: Vec<String>,
+    /// The parts take turns row by row.
+    pub interleaved: bool,
+}
+
+impl Experts {
+    /// The path of one matrix of the stacked weight at `path`; `None` when that is not of this kind.
+    #[must_use]
+    pub fn path(&self, path: &str, expert: u64, part: Option<&str>) -> Option<String> {
+        self.path_of(path, &expert.to_string(), part)
+    }
+
+    /// The same with any word in place of the number.
+    pub(crate) fn path_of(&self, path: &str, expert: &str, part: Option<&str>) -> Option<String> {
+        let captures = self.regex.value.captures(path)?;
+        // The placeholders first: a group of the path may hold braces of its own.
+        let template = self.template.value.replace("{expert}", expert);
+        let template = template.replace("{part}", &part.unwrap_or_default().replace('$', "$$"));
+        let mut name = String::new();
+        captures.expand(&template, &mut name);
+        Some(name)
     }
 }
 
@@ -436,6 +482,10 @@ pub struct PolicyBody {
     pub quantization: QuantizationSettings,
     /// The quantization table.
     pub quantization_rules: Vec<Rule<Quantizing>>,
+    /// Tokens that set weights apart which engines fuse, by name.
+    pub siblings: IndexMap<String, Vec<Spanned<String>>>,
+    /// Stacked experts that are written one by one, by name.
+    pub experts: IndexMap<String, Experts>,
     /// Loader defaults and names.
     pub loader: LoaderSettings,
     /// The loader table.

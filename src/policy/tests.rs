@@ -55,6 +55,9 @@ format = "int8"
 granularity = "channel"
 symmetric = true
 scale_dtype = "bf16"
+arithmetic = "reference"
+double_quant = false
+limits = { max_abs_error = 0.5, max_relative_error = 0.02, min_sqnr_db = 30.0, min_cosine = 0.99 }
 
 [scheme.b]
 format = "int8"
@@ -72,6 +75,17 @@ granularity = { block = [128, 128] }
 layout = "grok-1"
 contract = -2
 unmatched = "error"
+indivisible = "keep"
+nonfinite = "keep"
+
+[siblings]
+qkv = ["q_proj", "k_proj", "v_proj"]
+
+[experts.moe]
+regex = '(.*)\.experts\.gate_up_proj'
+template = '$1.experts.{expert}.{part}.weight'
+parts = ["gate_proj", "up_proj"]
+interleaved = true
 
 [[QUANTIZATION_RULES]]
 name = "q"
@@ -79,6 +93,7 @@ glob = "**"
 scheme = "a"
 contract = -1
 force = true
+limits = { max_abs_error = 0.25 }
 
 [[LOADER_RULES]]
 name = "l"
@@ -177,7 +192,7 @@ fn no_key_of_the_language_is_ignored() {
 
 #[test]
 fn words_of_the_language_are_those_of_the_types() {
-    use crate::quantize::{Format, Layout};
+    use crate::quantize::{Arithmetic, Format, Layout, NonFinite};
     let words = |shape: &'static Shape, key: &str| -> Vec<&str> {
         match &shape.fields.iter().find(|field| field.key == key).unwrap().kind {
             Kind::Words(words) => words.iter().map(|word| word.word).collect(),
@@ -186,6 +201,10 @@ fn words_of_the_language_are_those_of_the_types() {
     };
     assert_eq!(words(&language::SCHEME, "format"), Format::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());
     assert_eq!(words(&language::QUANTIZATION, "layout"), Layout::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());
+    let names: Vec<&str> = Arithmetic::ALL.iter().map(|one| one.name()).collect();
+    assert_eq!(words(&language::SCHEME, "arithmetic"), names);
+    let names: Vec<&str> = NonFinite::ALL.iter().map(|one| one.name()).collect();
+    assert_eq!(words(&language::QUANTIZATION, "nonfinite"), names);
     assert_eq!(words(&language::LOADER, "read"), super::Read::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());
     assert_eq!(words(&language::LOADER, "stage"), super::Stage::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());
     assert_eq!(words(&language::LOADER, "verify"), super::Verify::ALL.iter().map(|one| one.name()).collect::<Vec<_>>());

@@ -1,6 +1,7 @@
 //! Checked document -> typed policy. Shapes and types hold already; this pass finds wrong meanings, and reports them all.
 
 mod profiles;
+mod quantizing;
 mod rules;
 mod settings;
 mod view;
@@ -56,6 +57,8 @@ pub(crate) fn read(document: &Table, sources: &Sources, complete: bool, findings
         partition_rules: rules::partition(&mut reader, &view),
         quantization: settings::quantization(&view),
         quantization_rules: rules::quantization(&mut reader, &view),
+        siblings: quantizing::siblings(&mut reader, &view),
+        experts: quantizing::experts(&mut reader, &view),
         loader: settings::loader(&mut reader, &view),
         loader_rules: rules::loader(&mut reader, &view),
         slots: profiles::slots(&mut reader, &view),

@@ -11,6 +11,7 @@ use crate::policy::model::{
     LayerCount, Loading, Place, Quantizing, Read, Rule, Sharding, SpecDimension, Stage, Verify, When, WhenLayer,
 };
 use crate::policy::node::{Node, Value};
+use crate::quantize::Limits;
 use crate::source::Spanned;
 
 pub(super) fn partition(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule<Sharding>> {
@@ -47,8 +48,20 @@ pub(super) fn quantization(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule
             scheme: Spanned::new(scheme, name.span),
             contract: view.integer("contract"),
             force: view.boolean("force").unwrap_or(false),
+            limits: limits(view),
         })
     })
+}
+
+/// The gates of a rule or scheme.
+pub(super) fn limits(view: &View<'_>) -> Limits {
+    let Some(view) = view.table("limits", &language::LIMITS) else { return Limits::default() };
+    Limits {
+        max_abs_error: view.number("max_abs_error"),
+        max_relative_error: view.number("max_relative_error"),
+        min_sqnr_db: view.number("min_sqnr_db"),
+        min_cosine: view.number("min_cosine"),
+    }
 }
 
 pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> Vec<Rule<Loading>> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 
-use super::rules::dtype;
+use super::rules::{dtype, limits};
 use super::view::View;
 use super::{Reader, Shared, default_sensitive};
 use crate::finding::levels::{Level, LintLevel};
@@ -153,7 +153,11 @@ pub(super) fn schemes(reader: &mut Reader<'_>, view: &View<'_>) -> IndexMap<Shar
         scheme.granularity = granularity.unwrap_or(scheme.granularity);
         scheme.symmetric = symmetric.unwrap_or(scheme.symmetric);
         scheme.scale_dtype = scale_dtype;
-        schemes.insert(Arc::from(name.value.as_str()), DeclaredScheme { scheme, format_span, span: name.span });
+        scheme.arithmetic =
+            view.word("arithmetic", |word| word.parse().ok()).map_or(scheme.arithmetic, |word| word.value);
+        scheme.double_quant = view.boolean("double_quant").unwrap_or(scheme.double_quant);
+        let limits = limits(&view);
+        schemes.insert(Arc::from(name.value.as_str()), DeclaredScheme { scheme, limits, format_span, span: name.span });
     }
     schemes
 }
@@ -217,6 +221,8 @@ pub(super) fn quantization(view: &View<'_>) -> QuantizationSettings {
         layout: view.word("layout", |word| word.parse().ok()),
         contract: view.integer("contract").map_or(default.contract, |number| number.value),
         unmatched_error: view.string("unmatched").is_some_and(|word| word.value == "error"),
+        indivisible_keep: view.string("indivisible").is_some_and(|word| word.value == "keep"),
+        nonfinite: view.word("nonfinite", |word| word.parse().ok()).map_or(default.nonfinite, |word| word.value),
     }
 }
 
@@ -274,7 +280,7 @@ pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings
 }
 
 /// Checks that every group a template names exists: an absent one would silently be empty.
-fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>) -> bool {
+pub(super) fn template(reader: &mut Reader<'_>, regex: &regex::Regex, to: &Spanned<String>) -> bool {
     let mut good = true;
     let mut rest = to.value.as_str();
     let mut offset = 0;
