@@ -75,7 +75,7 @@ impl Comparison {
     /// ```
     /// use flow_fabric::moe::{Comparison, ToleranceKind};
     /// let reference = [1.0, -2.0, 0.5];
-    /// let comparison = Comparison::of(&[1.0, -2.0, 0.51], &reference).unwrap();
+    /// let comparison = Comparison::of(&[1.0, -2.0, 0.505], &reference).unwrap();
     /// assert_eq!(comparison.worst, 2);
     /// assert!(comparison.within(&ToleranceKind::Bf16.limits()));
     /// assert!(!comparison.within(&ToleranceKind::F32.limits()));
