@@ -13,6 +13,7 @@ pub mod inventory;
 pub mod matcher;
 pub mod mesh;
 pub mod moe;
+pub mod output;
 pub mod pattern;
 pub mod plan;
 pub mod policy;

@@ -96,6 +96,10 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     stop::install_panic_hook();
+    #[cfg(all(debug_assertions, unix))]
+    if let Ok(place) = std::env::var("FLOW_FABRIC_FAILPOINT") {
+        crate::output::failpoint::arm(&place);
+    }
     run(std::env::args_os(), &mut Ui::stdio()).into()
 }
 

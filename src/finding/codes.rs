@@ -444,6 +444,42 @@ codes! {
         bad "device_memory = \"16GiB\"  # for 40 GiB of weights per device"
         good "device_memory = \"80GiB\""
 
+    OUTPUT_EXISTS "FF550" "output-exists" Error
+        what "The place of the output is taken."
+        why "Replacing what somebody made takes a word from the user; nothing was written."
+        bad "$ flow-fabric convert pytorch_model.bin -o model  # where model/ holds files"
+        good "$ flow-fabric convert pytorch_model.bin -o model --force"
+
+    OUTPUT_BUSY "FF551" "output-busy" Error
+        what "Another run is writing to the same place."
+        why "Two runs that write one output would mix their pieces; the second one stops before it writes a byte."
+        bad "two conversions into model/ at the same time"
+        good "one after the other, or into two directories"
+
+    OUTPUT_FULL "FF552" "output-full" Error
+        what "The disk, the quota or the largest file size ends before the output does."
+        why "The space is taken before the work begins where the file system allows it; the old output is untouched and no part of the new one stands under its name."
+        bad "a model of 15 GiB, and 10 GiB free"
+        good "a disk with 15 GiB free"
+
+    OUTPUT_REFUSED "FF553" "output-refused" Error
+        what "The system does not let this user write there, or the file system is read-only."
+        why "An output is written beside its place and renamed, so the directory above it must be writable, too."
+        bad "$ flow-fabric convert pytorch_model.bin -o /models/a  # /models is read-only"
+        good "$ flow-fabric convert pytorch_model.bin -o ~/models/a"
+
+    OUTPUT_FAILED "FF554" "output-failed" Error
+        what "The output could not be written for another reason, which the message gives."
+        why "The old output, if there was one, is untouched; what was written of the new one is cleared away by the next run."
+        bad "a disk that reports an input/output error"
+        good "a disk that works"
+
+    UNWRITABLE_TENSOR "FF555" "unwritable-tensor" Error
+        what "A tensor has a type, a name or a shape that the output's format cannot hold."
+        why "Leaving it out, or giving it another type, would be another checkpoint; nothing was written."
+        bad "a `q4_0` tensor of a GGUF file, written to safetensors"
+        good "its values in `f32`, as `dequantize` gives them"
+
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."
         why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."
@@ -632,7 +668,7 @@ codes! {
 
     STRIDED_TENSOR "FF742" "strided-tensor" Error
         what "A tensor is not stored row by row without holes."
-        why "Its values are not a range of bytes, so it can be neither sharded nor loaded from the file as it is."
+        why "Its values are not a range of bytes, so it can be neither sharded nor loaded from the file as it is. `convert` writes it row by row."
         bad "torch.save({\"w\": weight.t()}, \"m.pt\")"
         good "torch.save({\"w\": weight.t().contiguous()}, \"m.pt\")"
 
@@ -644,7 +680,7 @@ codes! {
 
     COMPRESSED_MEMBER "FF744" "compressed-member" Error
         what "An array is compressed inside its archive."
-        why "Its bytes have no place in the file, so they cannot be read from there by ranges."
+        why "Its bytes have no place in the file, so they cannot be read from there by ranges. `convert` unpacks it."
         bad "numpy.savez_compressed(\"m.npz\", w=w)"
         good "numpy.savez(\"m.npz\", w=w)"
 

@@ -7,10 +7,10 @@ pub(super) const MAX_NAME: usize = 4096;
 /// Most tensors of one checkpoint.
 pub(super) const MAX_TENSORS: usize = 1_000_000;
 /// Most dimensions of one tensor.
-pub(super) const MAX_RANK: usize = 64;
+pub(crate) const MAX_RANK: usize = 64;
 
 /// What is wrong with a name, if anything. Names are never used as file names; `../x` is a strange name but no danger.
-pub(super) fn objection(name: &str) -> Option<String> {
+pub(crate) fn objection(name: &str) -> Option<String> {
     if name.is_empty() {
         return Some("a tensor has an empty name".to_owned());
     }
