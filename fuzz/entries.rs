@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flow_fabric::finding::render::{self, Format};
 use flow_fabric::finding::{Finding, Place, Severity, worst};
-use flow_fabric::inventory::{Checkpoint, Container, Grouping, Inventory, ShardIndex, Template, collapse};
+use flow_fabric::inventory::{Checkpoint, Container, Grouping, Indirect, Inventory, ShardIndex, Template, collapse};
 use flow_fabric::policy::{LoadError, LoadOptions, Policy};
 use flow_fabric::source::Sources;
 
@@ -108,6 +108,12 @@ fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8], disjoint: b
     for tensor in &checkpoint.tensors {
         assert!(names.insert(&tensor.name), "{} twice", tensor.name);
         assert_eq!(tensor.dtype.bytes_for(tensor.elements()), Some(tensor.bytes.length));
+        if let Some(Indirect::Strided { offset, strides }) = checkpoint.indirect.get(&tensor.name) {
+            let steps =
+                tensor.shape.iter().zip(strides).map(|(dim, stride)| dim.saturating_sub(1).saturating_mul(*stride));
+            let bytes = tensor.dtype.bytes_for(steps.fold(1, u64::saturating_add)).expect("a span in 64 bits");
+            assert!(offset.checked_add(bytes).is_some_and(|end| end <= data.len() as u64), "beyond the file");
+        }
         if let Some(offset) = tensor.bytes.offset {
             ranges.push((offset, offset.checked_add(tensor.bytes.length).expect("an end in 64 bits")));
         }

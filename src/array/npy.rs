@@ -20,6 +20,8 @@ pub(crate) struct Header {
     pub(crate) shape: Vec<usize>,
     /// Offset of the data.
     pub(crate) data: usize,
+    /// Where the header says that the first index moves fastest, if it does.
+    pub(crate) column_major: Option<usize>,
 }
 
 /// What is wrong, and the byte at which.
@@ -36,6 +38,9 @@ fn trouble<T>(offset: usize, what: impl Into<String>) -> Result<T, Trouble> {
 /// Reads the header of a whole file.
 pub(super) fn read(file: &[u8]) -> Result<Header, Trouble> {
     let header = read_head(file)?;
+    if let Some(at) = header.column_major {
+        return trouble(at, "column-major data; save it with `numpy.ascontiguousarray`");
+    }
     let held = file.len() - header.data;
     match bytes_of(header.dtype, &header.shape) {
         Some(bytes) if bytes != held => {
@@ -69,11 +74,12 @@ pub(crate) fn read_head(file: &[u8]) -> Result<Header, Trouble> {
         return trouble(8, format!("a header of {length} bytes, the file has {} more", file.len() - start));
     };
     let mut cursor = Cursor { text, at: 0 };
-    let (dtype, shape) = cursor.header().map_err(|trouble| Trouble { offset: trouble.offset + start, ..trouble })?;
+    let (dtype, shape, column_major) =
+        cursor.header().map_err(|trouble| Trouble { offset: trouble.offset + start, ..trouble })?;
     if bytes_of(dtype, &shape).is_none() {
         return trouble(start, "the shape has more elements than can be counted");
     }
-    Ok(Header { dtype, shape, data: start + length })
+    Ok(Header { dtype, shape, data: start + length, column_major: column_major.map(|at| at + start) })
 }
 
 struct Cursor<'a> {
@@ -82,7 +88,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    fn header(&mut self) -> Result<(Dtype, Vec<usize>), Trouble> {
+    fn header(&mut self) -> Result<(Dtype, Vec<usize>, Option<usize>), Trouble> {
         let (mut dtype, mut shape, mut order) = (None, None, None);
         self.expect(b'{')?;
         while !self.take(b'}') {
@@ -108,7 +114,7 @@ impl Cursor<'_> {
             return trouble(self.at, "text after the header's dictionary");
         }
         match (dtype, shape, order) {
-            (Some(dtype), Some(shape), Some(())) => Ok((dtype, shape)),
+            (Some(dtype), Some(shape), Some(column_major)) => Ok((dtype, shape, column_major)),
             _ => trouble(0, "the header lacks one of `descr`, `fortran_order`, `shape`"),
         }
     }
@@ -136,14 +142,16 @@ impl Cursor<'_> {
         })
     }
 
-    fn order(&mut self) -> Result<(), Trouble> {
+    /// Where it says that the data is column-major, if it does.
+    fn order(&mut self) -> Result<Option<usize>, Trouble> {
         self.skip_space();
         let rest = self.text.get(self.at..).unwrap_or_default();
         if rest.starts_with(b"False") {
             self.at += 5;
-            Ok(())
+            Ok(None)
         } else if rest.starts_with(b"True") {
-            trouble(self.at, "column-major data; save it with `numpy.ascontiguousarray`")
+            self.at += 4;
+            Ok(Some(self.at - 4))
         } else {
             trouble(self.at, "`fortran_order` is neither `True` nor `False`")
         }
@@ -247,7 +255,10 @@ mod tests {
     #[test]
     fn numpys_own_headers_are_read() {
         let text = "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }      \n";
-        assert_eq!(read(&file(text, 24)), Ok(Header { dtype: Dtype::F32, shape: vec![2, 3], data: 10 + text.len() }));
+        assert_eq!(
+            read(&file(text, 24)),
+            Ok(Header { dtype: Dtype::F32, shape: vec![2, 3], data: 10 + text.len(), column_major: None })
+        );
         let scalar = "{'descr': '|i1', 'fortran_order': False, 'shape': (), }\n";
         assert_eq!(read(&file(scalar, 1)).unwrap().shape, Vec::<usize>::new());
         for (dtype, shape) in [(Dtype::Bf16, vec![7]), (Dtype::F64, vec![]), (Dtype::U32, vec![1, 0, 5])] {

@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub tensors: Vec<StoredTensor>,
     /// Bytes of the few small tensors that hold a layout's shape instead of weights (bitsandbytes' `quant_state`), by name.
     pub contents: BTreeMap<String, Arc<[u8]>>,
+    /// How the tensors lie in their files that do not lie there as they are, by name. Only a conversion reads them.
+    pub indirect: BTreeMap<String, Indirect>,
     /// What the model's `config.json` says about ties and quantization, where there is one.
     pub config: Option<ModelConfig>,
 }
@@ -35,6 +37,7 @@ impl Checkpoint {
             files: Vec::new(),
             tensors: Vec::new(),
             contents: BTreeMap::new(),
+            indirect: BTreeMap::new(),
             config: None,
         }
     }
@@ -134,8 +137,30 @@ pub(super) fn elements(shape: &[u64]) -> u64 {
 pub struct ByteRange {
     /// The file; `None` when the inventory is a list that names none.
     pub file: Option<FileId>,
-    /// First byte, counted from the start of the file; `None` when only the file is known.
+    /// First byte, counted from the start of the file; `None` when only the file is known, or when the bytes do not lie there
+    /// as they are (see [`Checkpoint::indirect`]).
     pub offset: Option<u64>,
     /// Number of bytes.
     pub length: u64,
+}
+
+/// How a tensor lies in its file when its bytes do not stand there one after the other, row-major.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Indirect {
+    /// Elements at strides: a torch tensor that is a view, a numpy array that is stored column by column.
+    Strided {
+        /// First byte of the first element, counted from the start of the file.
+        offset: u64,
+        /// Elements from one index to the next, for each dimension. All elements lie in the file.
+        strides: Vec<u64>,
+    },
+    /// Packed by DEFLATE.
+    Deflated {
+        /// First packed byte, counted from the start of the file.
+        offset: u64,
+        /// Number of packed bytes.
+        stored: u64,
+        /// Unpacked bytes in front of the tensor's.
+        skip: u64,
+    },
 }

@@ -38,7 +38,7 @@ const LAYER: [(&str, usize); 12] = [
 ];
 
 /// Number and host of a file name.
-pub(super) fn number(name: &str) -> Option<(u32, u32)> {
+pub(crate) fn number(name: &str) -> Option<(u32, u32)> {
     let (number, host) = name.strip_prefix("tensor")?.split_once('_')?;
     let digits = |text: &str, count| text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     if !digits(number, 5) || !digits(host, 3) {
@@ -127,7 +127,7 @@ fn read_file(reader: &mut (impl Read + Seek), length: u64, stem: &str) -> Result
         let array = numpy::array(&pickle, id)?;
         let name = [stem, part].concat();
         let offset = Some(array.offset);
-        Ok(HeaderTensor { name, dtype: array.dtype, shape: array.shape, offset, length: array.length })
+        Ok(HeaderTensor { name, dtype: array.dtype, shape: array.shape, offset, length: array.length, indirect: None })
     };
     let tensors = match pair(&pickle) {
         Some((weight, scales)) => vec![tensor("/weight", weight)?, tensor("/scales", scales)?],

@@ -1,6 +1,6 @@
 //! What the header of a file says, whatever its format.
 
-use super::Metadata;
+use super::{Indirect, Metadata};
 use crate::Dtype;
 
 /// Metadata and tensors of one file.
@@ -18,7 +18,9 @@ pub(super) struct HeaderTensor {
     pub(super) dtype: Dtype,
     /// Row-major.
     pub(super) shape: Vec<u64>,
-    /// From the start of the file; `None` for one that is packed.
+    /// From the start of the file; `None` for one whose bytes do not lie there as they are.
     pub(super) offset: Option<u64>,
     pub(super) length: u64,
+    /// How they lie there instead.
+    pub(super) indirect: Option<Indirect>,
 }

@@ -34,13 +34,15 @@ mod trouble;
 mod weight;
 mod zip;
 
-pub use checkpoint::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, FileStamp, StoredTensor};
+pub use checkpoint::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, FileStamp, Indirect, StoredTensor};
 pub use config::{ModelConfig, QuantizationConfig, QuantizationGroup};
 pub use format::StoredFormat;
+pub(crate) use grok::number as pickled_array_number;
 pub use group::Grouping;
 pub use index::ShardIndex;
 pub use layouts::{DeclaredLayout, DeclaredShape};
 pub use metadata::{Metadata, MetadataValue};
+pub(crate) use name::{MAX_RANK, objection as name_objection};
 pub use open::OpenError;
 pub use record::{
     ComponentRecord, FileRecord, INVENTORY_FORMAT, InventoryDocument, InventoryTotals, TensorRecord, WeightRecord,

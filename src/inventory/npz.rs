@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flate2::read::DeflateDecoder;
 
+use super::Indirect;
 use super::bytes::Bytes;
 use super::header::{Header, HeaderTensor};
 use super::name;
@@ -41,11 +42,17 @@ fn read_members(reader: &mut (impl Read + Seek), length: u64, report: &mut Repor
         };
         match read_member(reader, &member, name) {
             Ok(tensor) => {
-                if tensor.offset.is_none() {
+                if matches!(tensor.indirect, Some(Indirect::Strided { .. })) {
+                    let message = format!("array {} is stored column by column", quoted(name));
+                    report.push(
+                        Trouble::new(&code::STRIDED_TENSOR, member.offset, message)
+                            .help("`flow-fabric convert` writes it row by row, and so does `numpy.ascontiguousarray`"),
+                    );
+                } else if tensor.indirect.is_some() {
                     let message = format!("array {} is compressed; its bytes have no place in the file", quoted(name));
                     report.push(
                         Trouble::new(&code::COMPRESSED_MEMBER, member.offset, message)
-                            .help("it is in the inventory, but cannot be loaded; save it with `numpy.savez`"),
+                            .help("it is in the inventory, but cannot be loaded; `flow-fabric convert` unpacks it, or save it with `numpy.savez`"),
                     );
                 }
                 header.tensors.push(tensor);
@@ -79,7 +86,7 @@ fn read_member(reader: &mut (impl Read + Seek), member: &Member, name: &str) -> 
             (head, false)
         }
     };
-    let npy::Header { dtype, shape, data } = npy::read_head(&head)
+    let npy::Header { dtype, shape, data, column_major } = npy::read_head(&head)
         .map_err(|trouble| malformed(if is_stored { trouble.offset as u64 } else { 0 }, &trouble.what))?;
     let (shape, data) = (shape.into_iter().map(|dim| dim as u64).collect::<Vec<u64>>(), data as u64);
     let elements = shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
@@ -92,8 +99,28 @@ fn read_member(reader: &mut (impl Read + Seek), member: &Member, name: &str) -> 
         );
         return Err(Trouble::new(&code::TENSOR_SIZE, member.offset, message));
     };
-    let offset = is_stored.then(|| member.offset.saturating_add(data));
-    Ok(HeaderTensor { name: name.to_owned(), dtype, shape, offset, length })
+    let offset = member.offset.saturating_add(data);
+    let indirect = match (is_stored, column_major.filter(|_| !is_row_major_too(&shape))) {
+        (true, None) => None,
+        (true, Some(_)) => Some(Indirect::Strided { offset, strides: column_strides(&shape) }),
+        (false, None) => Some(Indirect::Deflated { offset: member.offset, stored: member.stored, skip: data }),
+        (false, Some(at)) => {
+            return Err(malformed(at as u64, "it is compressed and stored column by column"));
+        }
+    };
+    let offset = indirect.is_none().then_some(offset);
+    Ok(HeaderTensor { name: name.to_owned(), dtype, shape, offset, length, indirect })
+}
+
+/// Whether the two orders are one: all dimensions but one have at most one element.
+fn is_row_major_too(shape: &[u64]) -> bool {
+    shape.contains(&0) || shape.iter().filter(|&&dim| dim > 1).count() <= 1
+}
+
+/// The first index moves fastest. The product fits: it was counted.
+fn column_strides(shape: &[u64]) -> Vec<u64> {
+    let next = |stride: &mut u64, &dim: &u64| Some(std::mem::replace(stride, stride.saturating_mul(dim)));
+    shape.iter().scan(1, next).collect()
 }
 
 fn malformed_array(member: &Member, name: &str, at: u64, what: &str) -> Trouble {

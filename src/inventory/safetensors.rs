@@ -55,6 +55,7 @@ fn read_header(reader: &mut (impl Read + Seek), length: u64, report: &mut Report
             // Coverage was checked against the file's length, so neither can overflow.
             offset: Some(data_start.saturating_add(entry.begin)),
             length: entry.end.saturating_sub(entry.begin),
+            indirect: None,
         })
     });
     Ok(Some(Header { tensors: tensors.collect(), metadata }))

@@ -154,6 +154,9 @@ impl Shards {
                 continue;
             }
             let bytes = ByteRange { file: Some(id), offset: tensor.offset, length: tensor.length };
+            if let Some(indirect) = tensor.indirect {
+                self.checkpoint.indirect.insert(tensor.name.clone(), indirect);
+            }
             let tensor = StoredTensor { name: tensor.name, dtype: tensor.dtype, shape: tensor.shape, bytes };
             if holds_a_shape(&tensor) {
                 match read_content(reader, &tensor) {

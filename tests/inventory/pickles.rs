@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use flow_fabric::finding::{Finding, Severity, worst};
-use flow_fabric::inventory::{Checkpoint, Container, Grouping, Inventory};
+use flow_fabric::inventory::{Checkpoint, Container, Grouping, Indirect, Inventory, StoredTensor};
 use tempfile::TempDir;
 
 use super::archive::{Archive, member};
@@ -550,11 +550,22 @@ fn every_byte_of_a_torch_file_may_be_anything() {
                 bytes[at] = value;
                 let (checkpoint, _) = read(&bytes, "f", Container::Torch);
                 for tensor in &checkpoint.tensors {
-                    assert!(tensor.bytes.offset.unwrap() + tensor.bytes.length <= bytes.len() as u64);
+                    assert!(end(&checkpoint, tensor) <= bytes.len() as u64);
                 }
             }
             bytes[at] = good[at];
         }
+    }
+}
+
+/// One past the last byte that a tensor has in its file.
+fn end(checkpoint: &Checkpoint, tensor: &StoredTensor) -> u64 {
+    match checkpoint.indirect.get(&tensor.name) {
+        Some(Indirect::Strided { offset, strides }) => {
+            let steps: u64 = tensor.shape.iter().zip(strides).map(|(dim, stride)| (dim - 1) * stride).sum();
+            offset + tensor.dtype.bytes_for(steps + 1).unwrap()
+        }
+        _ => tensor.bytes.offset.unwrap() + tensor.bytes.length,
     }
 }
 
@@ -587,7 +598,13 @@ fn numpy_archives() {
         ("empty", Archive::new(vec![]).bytes()),
         ("compressed", compressed.bytes()),
         ("compressed 500 times", bomb.bytes()),
-        ("column by column", one(&npy("<f4", "True", "(1, 2)", &[0; 8])).bytes()),
+        ("column by column", one(&npy("<f4", "True", "(3, 2)", &[0; 24])).bytes()),
+        ("one column", one(&npy("<f4", "True", "(1, 2)", &[0; 8])).bytes()),
+        ("compressed column by column", {
+            let mut archive = one(&npy("<f4", "True", "(3, 2)", &[0; 24]));
+            archive.members[0].deflate();
+            archive.bytes()
+        }),
         ("object", one(&npy("|O", "False", "(1,)", &[0; 8])).bytes()),
         ("big-endian", one(&npy(">f4", "False", "(2,)", &[0; 8])).bytes()),
         ("bfloat16 as void", one(&npy("<V2", "False", "(4,)", &[0; 8])).bytes()),
@@ -608,7 +625,10 @@ fn numpy_archives() {
         FF744 compressed-member at 35: array `w` is compressed; its bytes have no place in the file
     compressed 500 times: w f32 [2097152] None
         FF744 compressed-member at 35: array `w` is compressed; its bytes have no place in the file
-    column by column: FF745 malformed-npy at 79: array `w` cannot be read: column-major data; save it with `numpy.ascontiguousarray`
+    column by column: w f32 [3, 2] None
+        FF742 strided-tensor at 35: array `w` is stored column by column
+    one column: w f32 [1, 2] Some([0, 0, 0, 0, 0, 0, 0, 0])
+    compressed column by column: FF745 malformed-npy at 79: array `w` cannot be read: it is compressed and stored column by column
     object: FF745 malformed-npy at 54: array `w` cannot be read: dtype `|O` is not read here
     big-endian: FF745 malformed-npy at 54: array `w` cannot be read: big-endian data `>f4`
     bfloat16 as void: w bf16 [4] Some([0, 0, 0, 0, 0, 0, 0, 0])

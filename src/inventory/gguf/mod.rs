@@ -216,7 +216,14 @@ fn place(
         })?;
         expected = padded(expected.saturating_add(size), alignment)?;
         let offset = end.saturating_sub(size);
-        tensors.push(HeaderTensor { name: info.name, dtype, shape: info.shape, offset: Some(offset), length: size });
+        tensors.push(HeaderTensor {
+            name: info.name,
+            dtype,
+            shape: info.shape,
+            offset: Some(offset),
+            length: size,
+            indirect: None,
+        });
     }
     // The padding of the last tensor may be absent; what goes beyond it belongs to none.
     let most = data_start.saturating_add(expected);

@@ -1,7 +1,8 @@
 //! torch's `.pt`, `.pth` and `.bin` files: zip archives, and the older form of several pickles in a row.
 //!
-//! The pickle is read by [`super::pickle`], which executes nothing. A tensor is taken when it lies contiguously and inside
-//! its storage; tensors that share one are kept as they are, and become aliases when they are the same bytes.
+//! The pickle is read by [`super::pickle`], which executes nothing. A tensor is taken when it lies inside its storage; one that
+//! is not contiguous has no bytes that could be loaded. Tensors that share a storage are kept as they are, and become aliases
+//! when they are the same bytes.
 
 mod archive;
 mod legacy;
@@ -11,6 +12,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
+use super::Indirect;
 use super::bytes::Bytes;
 use super::header::{Header, HeaderTensor};
 use super::name::{self, MAX_TENSORS};
@@ -50,6 +52,8 @@ struct Tensor {
     name: String,
     dtype: Dtype,
     shape: Vec<u64>,
+    /// In elements, where they are not those of a contiguous tensor.
+    strides: Option<Vec<u64>>,
     /// In elements, from the start of the storage.
     offset: u64,
     storage: String,
@@ -76,7 +80,10 @@ fn place(tensors: &[Tensor], storages: &Storages, report: &mut Report) -> Option
         let fit = check_name(tensor, &mut names).and_then(|()| {
             let (offset, length) = range(tensor, storages)?;
             let (name, shape) = (tensor.name.clone(), tensor.shape.clone());
-            Ok(HeaderTensor { name, dtype: tensor.dtype, shape, offset: Some(offset), length })
+            let strides = tensor.strides.clone();
+            let indirect = strides.map(|strides| Indirect::Strided { offset, strides });
+            let offset = indirect.is_none().then_some(offset);
+            Ok(HeaderTensor { name, dtype: tensor.dtype, shape, offset, length, indirect })
         });
         match fit {
             Ok(tensor) => placed.push(tensor),
@@ -104,7 +111,7 @@ fn check_name<'a>(tensor: &'a Tensor, names: &mut HashSet<&'a str>) -> Result<()
     Ok(())
 }
 
-/// First byte in the file and number of bytes.
+/// First byte in the file and number of bytes; all bytes lie in the storage.
 fn range(tensor: &Tensor, storages: &Storages) -> Result<(u64, u64), Trouble> {
     let outside = || {
         let message = format!("tensor {} reaches beyond its storage", quoted(&tensor.name));
@@ -117,8 +124,22 @@ fn range(tensor: &Tensor, storages: &Storages) -> Result<(u64, u64), Trouble> {
     let elements = tensor.shape.iter().try_fold(1_u64, |product, &dim| product.checked_mul(dim));
     let length = elements.and_then(|elements| tensor.dtype.bytes_for(elements)).ok_or_else(outside)?;
     let start = tensor.dtype.bytes_for(tensor.offset).ok_or_else(outside)?;
-    if start.checked_add(length).is_none_or(|end| end > storage.length) {
+    let span = match &tensor.strides {
+        Some(strides) => {
+            span(&tensor.shape, strides).and_then(|span| tensor.dtype.bytes_for(span)).ok_or_else(outside)?
+        }
+        None => length,
+    };
+    if start.checked_add(span).is_none_or(|end| end > storage.length) {
         return Err(outside());
     }
     Ok((storage.offset.saturating_add(start), length))
+}
+
+/// Elements from the first to the last of a tensor that has one.
+fn span(shape: &[u64], strides: &[u64]) -> Option<u64> {
+    shape
+        .iter()
+        .zip(strides)
+        .try_fold(1_u64, |span, (&dim, &stride)| span.checked_add(dim.checked_sub(1)?.checked_mul(stride)?))
 }

@@ -132,15 +132,15 @@ impl Walk<'_> {
             },
             Global::RebuildTensor | Global::RebuildTensorV2 | Global::RebuildTensorV3 => {
                 let tensor = self.tensor(arguments, at, path, callee == Global::RebuildTensorV3)?;
-                self.tensors.extend(tensor);
+                self.tensors.push(tensor);
                 Ok(())
             }
             _ => Ok(()),
         }
     }
 
-    /// `None`, with a finding, for a tensor that is known but not contiguous.
-    fn tensor(&mut self, arguments: &[NodeId], at: u64, name: &str, typed: bool) -> Result<Option<Tensor>, Trouble> {
+    /// One that is not contiguous is a finding: its bytes have no place in the file.
+    fn tensor(&mut self, arguments: &[NodeId], at: u64, name: &str, typed: bool) -> Result<Tensor, Trouble> {
         let malformed = || {
             let message = format!("tensor {} is not made as torch makes them", quoted(name));
             Trouble::new(&code::MALFORMED_PICKLE, at, message)
@@ -162,15 +162,15 @@ impl Walk<'_> {
         if shape.len() != strides.len() || shape.len() > MAX_RANK {
             return Err(malformed());
         }
-        if !contiguous(&shape, &strides) {
+        let strides = (!contiguous(&shape, &strides)).then_some(strides);
+        if let Some(strides) = &strides {
             let message = format!("tensor {} has the strides {strides:?} for the shape {shape:?}", quoted(name));
             self.report.push(
                 Trouble::new(&code::STRIDED_TENSOR, at, message)
-                    .help("it is left out of the inventory; save it with `.contiguous()`"),
+                    .help("`flow-fabric convert` writes it row by row, and so does `.contiguous()` before saving"),
             );
-            return Ok(None);
         }
-        Ok(Some(Tensor { name: name.to_owned(), dtype, shape, offset, storage: key.to_owned(), at }))
+        Ok(Tensor { name: name.to_owned(), dtype, shape, strides, offset, storage: key.to_owned(), at })
     }
 }
 
