@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("{}  shard {spec}  quant {scheme}", planned.weight.path);
     }
     if let Some(sampler) = &slot.sampler {
-        println!("sampler {}: temperature {}", sampler.name, sampler.profile.temperature);
+        println!("sampler {}: {}", sampler.name, sampler.stages.join("; "));
     }
     Ok(())
 }

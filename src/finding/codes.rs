@@ -186,6 +186,12 @@ codes! {
         bad "[scheme.small]\nformat = \"nf4\"\n[quantization]\nlayout = \"grok-1\""
         good "[scheme.small]\nformat = \"nf4\"\n[quantization]\nlayout = \"bitsandbytes\""
 
+    INHERIT_CYCLE "FF113" "inherit-cycle" Error
+        what "A sampler inherits itself, perhaps through others."
+        why "A profile is its own keys over those of the one it inherits; a circle has no first one."
+        bad "[sampler.a]\ninherit = \"b\"\n\n[sampler.b]\ninherit = \"a\""
+        good "[sampler.a]\ninherit = \"b\"\n\n[sampler.b]\ntemperature = 0.7"
+
     REGEX_SYNTAX "FF201" "regex-syntax" Error
         what "A regex that is not well formed."
         why "No engine reads it, so the rule has no meaning."
@@ -503,6 +509,18 @@ codes! {
         why "A stale allow hides the next finding of its kind, which nobody decided to accept."
         bad "[lints]\nallow-without-reason = { level = \"allow\", reason = \"no allow here lacks one\" }"
         good "[lints]"
+
+    NO_EFFECT "FF605" "key-without-effect" Warning
+        what "A key of a profile that changes nothing beside the others."
+        why "Whoever wrote it means something by it; what it belongs to is off."
+        bad "[sampler.a]\nxtc_threshold = 0.2"
+        good "[sampler.a]\nxtc_threshold = 0.2\nxtc_probability = 0.5"
+
+    NEAR_GREEDY "FF606" "near-greedy-temperature" Warning
+        what "A temperature above 0 and below 0.01."
+        why "It draws the best token but for near ties, at the price of a draw; engines treat it as 0 or raise it, each its own way."
+        bad "[sampler.a]\ntemperature = 0.001"
+        good "[sampler.a]\ntemperature = 0"
 
     HEADER_LENGTH "FF701" "header-length" Error
         what "The header length at the start of a safetensors file cannot be right."

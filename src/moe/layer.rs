@@ -5,7 +5,7 @@ use super::config::{
     Round, Score,
 };
 use super::preset;
-use crate::finding::Severity;
+use crate::finding::code;
 use crate::policy::language::Kind;
 use crate::sample::ConfigIssue;
 
@@ -50,6 +50,25 @@ pub(crate) struct Rounding {
     pub(crate) output: Round,
 }
 
+impl MoeConfig {
+    /// This profile with its preset's settings and, for the rest, the defaults. Keys that have none stay unset.
+    ///
+    /// ```
+    /// use flow_fabric::moe::{MoeConfig, Preset};
+    /// let config = MoeConfig { preset: Some(Preset::Mixtral), ..MoeConfig::default() };
+    /// assert_eq!(config.filled().experts, Some(8));
+    /// ```
+    #[must_use]
+    pub fn filled(&self) -> Self {
+        let base = self.preset.map(super::Preset::settings).unwrap_or_default();
+        let mut full = self.over(&base);
+        if let Some(tensors) = &mut full.tensors {
+            settle_fusion(tensors, self.tensors.as_ref());
+        }
+        full.over(&preset::defaults())
+    }
+}
+
 impl MoeLayer {
     /// Checks a profile and fills in its preset.
     ///
@@ -67,12 +86,7 @@ impl MoeLayer {
     /// assert_eq!(MoeLayer::compile(&wrong).unwrap_err()[0].to_string(), "`top_k` is 9, but there are 8 experts");
     /// ```
     pub fn compile(config: &MoeConfig) -> Result<Self, Vec<ConfigIssue>> {
-        let base = config.preset.map(super::Preset::settings).unwrap_or_default();
-        let mut full = config.over(&base);
-        if let Some(tensors) = &mut full.tensors {
-            settle_fusion(tensors, config.tensors.as_ref());
-        }
-        let full = full.over(&preset::defaults());
+        let full = config.filled();
         let mut issues = Vec::new();
         let experts = required("experts", full.experts, &mut issues);
         let top_k = required("top_k", full.top_k, &mut issues);
@@ -150,12 +164,16 @@ impl Rounding {
 }
 
 fn issue(key: &'static str, message: impl Into<String>, help: impl Into<String>) -> ConfigIssue {
-    ConfigIssue { key, severity: Severity::Error, message: message.into(), help: Some(help.into()) }
+    ConfigIssue { key, code: &code::BAD_VALUE, message: message.into(), help: Some(help.into()) }
+}
+
+fn missing(key: &'static str, message: String, help: String) -> ConfigIssue {
+    ConfigIssue { key, code: &code::MISSING_KEY, message, help: Some(help) }
 }
 
 fn required(key: &'static str, value: Option<u32>, issues: &mut Vec<ConfigIssue>) -> usize {
     if value.is_none() {
-        issues.push(issue(key, format!("`{key}` is missing"), format!("set `{key}`, or a `preset`")));
+        issues.push(missing(key, format!("`{key}` is missing"), format!("set `{key}`, or a `preset`")));
     }
     value.unwrap_or(0) as usize
 }
@@ -230,22 +248,27 @@ fn check_numbers(full: &MoeConfig, issues: &mut Vec<ConfigIssue>) {
 }
 
 fn check_tensors(tensors: &MoeTensors, shared: bool, issues: &mut Vec<ConfigIssue>) {
-    let mut need = |tensor: &Option<String>, key: &str, when: &str| {
-        if tensor.as_ref().is_none_or(String::is_empty) {
-            let message = format!("`tensors.{key}` is missing{when}");
-            issues.push(issue("tensors", message, format!("name the tensor as `tensors.{key}`, or set a `preset`")));
-        }
+    let absent = |names: &[(&'static str, &Option<String>)]| -> Vec<&str> {
+        let absent = names.iter().filter(|(_, name)| name.as_ref().is_none_or(String::is_empty));
+        absent.map(|(key, _)| *key).collect()
     };
-    need(&tensors.router, "router", "");
-    need(&tensors.down, "down", "");
-    if tensors.gate_up.is_none() {
-        need(&tensors.gate, "gate", "");
-        need(&tensors.up, "up", "");
-    }
+    let mut need = |keys: Vec<&str>, when: &str| {
+        let Some((first, rest)) = keys.split_first() else { return };
+        let list = rest.iter().fold(format!("`tensors.{first}`"), |list, key| format!("{list}, `tensors.{key}`"));
+        let (verb, each) = if rest.is_empty() { ("is", "the tensor") } else { ("are", "the tensors") };
+        let help = format!("name {each}, relative to `--prefix`, or set a `preset`");
+        issues.push(missing("tensors", format!("{list} {verb} missing{when}"), help));
+    };
+    let pair = [("gate", &tensors.gate), ("up", &tensors.up)];
+    let apart = if tensors.gate_up.is_none() { &pair[..] } else { &[] };
+    need(absent(&[&[("router", &tensors.router)], apart, &[("down", &tensors.down)]].concat()), "");
     if shared {
-        need(&tensors.shared_gate, "shared_gate", ", and there are shared experts");
-        need(&tensors.shared_up, "shared_up", ", and there are shared experts");
-        need(&tensors.shared_down, "shared_down", ", and there are shared experts");
+        let names = [
+            ("shared_gate", &tensors.shared_gate),
+            ("shared_up", &tensors.shared_up),
+            ("shared_down", &tensors.shared_down),
+        ];
+        need(absent(&names), ", and there are shared experts");
     }
     let both = [
         (

@@ -40,6 +40,8 @@ mod product;
 mod router;
 mod weights;
 
+pub(crate) use config::FIELDS;
+
 pub use compare::{Comparison, RouteComparison, RouteVerdict, Tolerance, ToleranceKind, ULP_BUCKETS};
 pub use config::{
     Activation, Combine, FusedLayout, GroupScore, MoeConfig, MoeRounding, MoeTensors, Normalize, Orientation, Preset,

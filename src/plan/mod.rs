@@ -39,7 +39,7 @@ use crate::mesh::Mesh;
 use crate::policy::{Experts, Loading, Policy, Read, Stage, Verify, Written};
 use crate::source::Sources;
 
-use record::{NamedRecord, RuleRecord, Summary};
+use record::{MoeRecord, RuleRecord, SamplerRecord, Summary};
 
 /// What a plan may be told besides policy and checkpoint.
 #[derive(Debug, Clone, Default)]
@@ -123,9 +123,9 @@ pub struct SlotPlan {
     /// Indices of its weights in the inventory.
     pub weights: Vec<usize>,
     /// Its sampler.
-    pub sampler: Option<NamedRecord<crate::policy::SamplerProfile>>,
+    pub sampler: Option<SamplerRecord>,
     /// Its mixture-of-experts profile.
-    pub moe: Option<NamedRecord<crate::policy::MoeProfile>>,
+    pub moe: Option<MoeRecord>,
 }
 
 impl Plan {

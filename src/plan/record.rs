@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::Dtype;
 use crate::finding::FindingRecord;
 use crate::mesh::PartitionSpec;
-use crate::policy::{MoeProfile, SamplerProfile, Written};
+use crate::moe::MoeConfig;
+use crate::policy::Written;
+use crate::sample::SamplerConfig;
 
 /// What the `format` key of a plan says.
 pub const FORMAT: &str = "flow-fabric/plan";
@@ -249,19 +251,29 @@ pub struct SlotRecord {
     /// Paths of its weights, in the order of the checkpoint.
     pub tensors: Vec<String>,
     /// Its sampler.
-    pub sampler: Option<NamedRecord<SamplerProfile>>,
+    pub sampler: Option<SamplerRecord>,
     /// Its mixture-of-experts profile.
-    pub moe: Option<NamedRecord<MoeProfile>>,
+    pub moe: Option<MoeRecord>,
 }
 
-/// A profile and its name in the policy.
+/// A sampler's profile and its name in the policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-pub struct NamedRecord<T> {
+pub struct SamplerRecord {
     /// The name.
     pub name: String,
-    /// The profile.
-    #[serde(flatten)]
-    pub profile: T,
+    /// The profile with all that it inherits, what its preset fixes, and the defaults.
+    pub profile: SamplerConfig,
+    /// Its stages in the order in which they run, in words.
+    pub stages: Vec<String>,
+}
+
+/// A mixture-of-experts profile and its name in the policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct MoeRecord {
+    /// The name.
+    pub name: String,
+    /// The profile with its preset's settings, and the defaults.
+    pub profile: MoeConfig,
 }
 
 /// Counts of a plan. Aliases count once, as the weight they share storage with.

@@ -4,9 +4,10 @@ use indexmap::IndexMap;
 
 use super::SlotPlan;
 use super::decide::Resolved;
-use super::record::NamedRecord;
+use super::record::{MoeRecord, SamplerRecord};
 use crate::finding::{Finding, code};
 use crate::policy::Policy;
+use crate::sample::Sampler;
 
 pub(super) fn resolve(policy: &Policy, resolved: &Resolved, findings: &mut Vec<Finding>) -> IndexMap<String, SlotPlan> {
     policy
@@ -24,10 +25,13 @@ pub(super) fn resolve(policy: &Policy, resolved: &Resolved, findings: &mut Vec<F
                 );
             }
             let sampler = slot.sampler.as_ref().and_then(|name| {
-                Some(NamedRecord { name: name.value.clone(), profile: policy.samplers.get(&name.value)?.clone() })
+                let config = policy.samplers.get(&name.value)?;
+                let (sampler, _) = Sampler::compile(config).ok()?;
+                let stages = sampler.stages().iter().map(ToString::to_string).collect();
+                Some(SamplerRecord { name: name.value.clone(), profile: config.filled(), stages })
             });
             let moe = slot.moe.as_ref().and_then(|name| {
-                Some(NamedRecord { name: name.value.clone(), profile: policy.moes.get(&name.value)?.clone() })
+                Some(MoeRecord { name: name.value.clone(), profile: policy.moes.get(&name.value)?.filled() })
             });
             (name.clone(), SlotPlan { weights: weights.clone(), sampler, moe })
         })

@@ -68,7 +68,7 @@ const fn word(word: &'static str, doc: &'static str) -> Word {
     Word { word, doc }
 }
 
-use Kind::{Boolean, Either, Integer, List, Named, Number, String, Table, Words};
+use Kind::{Boolean, Either, Integer, List, Named, String, Table, Words};
 use Presence::{Default, Optional, Required};
 
 const POSITIVE: Kind = Integer { min: 1, max: i64::MAX };
@@ -535,33 +535,15 @@ pub(crate) static RENAME: Shape = Shape {
 
 pub(crate) static SAMPLER: Shape = Shape {
     title: "sampler",
-    doc: "A sampler profile.",
-    fields: &[
-        field("temperature", Number { min: 0.0, max: f64::MAX }, Default("1.0"), "Divides logits; 0 means greedy."),
-        field("top_p", Number { min: 0.0, max: 1.0 }, Default("1.0"), "Nucleus mass."),
-        field("seed", COUNT, Optional, "Seed of the draw."),
-    ],
+    doc: "A sampler profile. A stage runs when its key is set to something other than its default; nothing else happens \
+          to the logits.",
+    fields: crate::sample::FIELDS,
 };
 
 pub(crate) static MOE: Shape = Shape {
     title: "moe",
-    doc: "A mixture-of-experts layer profile.",
-    fields: &[
-        field(
-            "preset",
-            Words(&[
-                word("grok-1", "Grok-1."),
-                word("mixtral", "Mixtral."),
-                word("qwen3-moe", "Qwen3-MoE."),
-                word("deepseek-v3", "DeepSeek-V3."),
-                word("gpt-oss", "GPT-OSS."),
-            ]),
-            Optional,
-            "The model whose layer this is.",
-        ),
-        field("experts", POSITIVE, Required, "Number of experts."),
-        field("top_k", POSITIVE, Required, "Experts per token."),
-    ],
+    doc: "A mixture-of-experts layer. A preset fills every key that is left out.",
+    fields: crate::moe::FIELDS,
 };
 
 pub(crate) static SLOT: Shape = Shape {

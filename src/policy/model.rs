@@ -9,8 +9,10 @@ use crate::Dtype;
 use crate::finding::levels::LintLevel;
 use crate::inventory::DeclaredLayout;
 use crate::mesh::{Mesh, PartitionSpec, SpecEntry};
+use crate::moe::MoeConfig;
 use crate::pattern::{Pattern, Separators};
 use crate::quantize::{Layout, Limits, NonFinite, Scheme};
+use crate::sample::SamplerConfig;
 use crate::source::{SourceId, Span, Spanned};
 
 /// A rule of one table: which weights, and what is decided for them.
@@ -372,32 +374,6 @@ pub struct LoaderSettings {
     pub exclude: Vec<Spanned<Pattern>>,
 }
 
-/// A sampler profile.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct SamplerProfile {
-    /// Divides logits; 0 means greedy.
-    pub temperature: f64,
-    /// Nucleus mass.
-    pub top_p: f64,
-    /// Seed of the draw.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u64")]
-    pub seed: Option<u64>,
-}
-
-/// A mixture-of-experts layer profile.
-#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-pub struct MoeProfile {
-    /// The model whose layer this is.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub preset: Option<String>,
-    /// Number of experts.
-    pub experts: u64,
-    /// Experts per token.
-    pub top_k: u64,
-}
-
 /// What a slot adapter asks for by name.
 #[derive(Debug, Clone)]
 pub struct Slot {
@@ -490,10 +466,10 @@ pub struct PolicyBody {
     pub loader: LoaderSettings,
     /// The loader table.
     pub loader_rules: Vec<Rule<Loading>>,
-    /// Sampler profiles by name.
-    pub samplers: IndexMap<String, SamplerProfile>,
-    /// MoE profiles by name.
-    pub moes: IndexMap<String, MoeProfile>,
+    /// Sampler profiles by name, with all that they inherit.
+    pub samplers: IndexMap<String, SamplerConfig>,
+    /// Profiles of mixture-of-experts layers by name.
+    pub moes: IndexMap<String, MoeConfig>,
     /// Slots by name.
     pub slots: IndexMap<String, Slot>,
     /// Inline tests.

@@ -41,7 +41,7 @@ fn property(field: &Field) -> Value {
     if let Some(object) = value.as_object_mut() {
         object.insert("description".to_owned(), json!(field.doc));
         if let Presence::Default(text) = field.presence
-            && let Ok(default) = serde_json::from_str::<Value>(text)
+            && let Ok(default) = serde_json::from_str::<Value>(default(text).0)
         {
             object.insert("default".to_owned(), default);
         }
@@ -98,7 +98,10 @@ fn describe(shape: &'static Shape, seen: &mut Vec<*const Shape>, page: &mut Stri
             Presence::Required => "required".to_owned(),
             Presence::Optional => String::new(),
             Presence::Default(text) if text.starts_with('(') => text.trim_matches(['(', ')']).to_owned(),
-            Presence::Default(text) => format!("`{text}`"),
+            Presence::Default(text) => {
+                let (default, otherwise) = default(text);
+                format!("`{default}`{otherwise}")
+            }
         };
         let _ = writeln!(
             page,
@@ -114,6 +117,11 @@ fn describe(shape: &'static Shape, seen: &mut Vec<*const Shape>, page: &mut Stri
     for field in shape.fields {
         inner(&field.kind, &mut |shape| describe(shape, seen, page));
     }
+}
+
+/// A default, and where another holds.
+fn default(text: &'static str) -> (&'static str, &'static str) {
+    text.split_at(text.find(" (").unwrap_or(text.len()))
 }
 
 fn title(shape: &Shape) -> String {

@@ -301,8 +301,8 @@ fn named_tables_are_replaced_whole() {
     let base = file("base", "", "[sampler.s]\ntemperature = 0.5\ntop_p = 0.5\n[sampler.t]\ntop_p = 0.25\n");
     let root = file("root", "\"base.toml\"", "[sampler.s]\ntop_p = 0.9\n");
     let policy = load(&[("root.toml", &root), ("base.toml", &base)]).unwrap();
-    assert_eq!((policy.samplers["s"].temperature, policy.samplers["s"].top_p), (1.0, 0.9));
-    assert_eq!(policy.samplers["t"].top_p, 0.25);
+    assert_eq!((policy.samplers["s"].temperature, policy.samplers["s"].top_p), (None, Some(0.9)));
+    assert_eq!(policy.samplers["t"].top_p, Some(0.25));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::config::{Boundary, Compat, FIELDS, Logprobs, OnInvalid, SamplerConfig
 use super::preset;
 use super::stage::{Dry, Seen, Stage};
 use super::threefry::Layout;
-use crate::finding::Severity;
+use crate::finding::{Code, Severity, code};
 use crate::policy::language::Kind;
 
 /// What is wrong, or probably wrong, with a key of a profile.
@@ -13,12 +13,20 @@ use crate::policy::language::Kind;
 pub struct ConfigIssue {
     /// The key.
     pub key: &'static str,
-    /// [`Severity::Error`] when the profile cannot be compiled.
-    pub severity: Severity,
+    /// The kind of finding that it is.
+    pub code: &'static Code,
     /// One sentence, lower case, user text in backticks.
     pub message: String,
     /// The remedy.
     pub help: Option<String>,
+}
+
+impl ConfigIssue {
+    /// [`Severity::Error`] when the profile cannot be compiled.
+    #[must_use]
+    pub const fn severity(&self) -> Severity {
+        self.code.severity
+    }
 }
 
 /// A compiled sampler: stages in order, and how to draw. Cheap to share; [`Workspace`](super::Workspace) holds what changes.
@@ -37,6 +45,21 @@ pub struct Sampler {
 const SMALLEST_TEMPERATURE: f64 = 1e-6;
 /// Temperatures between 0 and this are a warning.
 const LOW_TEMPERATURE: f64 = 0.01;
+
+impl SamplerConfig {
+    /// This profile with what its preset fixes and, for the rest, the defaults. Keys that have none stay unset.
+    ///
+    /// ```
+    /// use flow_fabric::sample::{Boundary, Preset, SamplerConfig};
+    /// let config = SamplerConfig { preset: Some(Preset::Grok1), ..SamplerConfig::default() };
+    /// assert_eq!(config.filled().boundary, Some(Boundary::Include));
+    /// ```
+    #[must_use]
+    pub fn filled(&self) -> Self {
+        let rules = self.preset.map(super::config::Preset::rules).unwrap_or_default();
+        self.over(&rules).over(&preset::defaults())
+    }
+}
 
 impl Sampler {
     /// Checks a profile, fills in its preset and compiles it. Warnings come with the sampler.
@@ -64,13 +87,12 @@ impl Sampler {
     /// assert_eq!(Sampler::compile(&wrong).unwrap_err()[0].to_string(), "`top_p` cannot be 1.5");
     /// ```
     pub fn compile(config: &SamplerConfig) -> Result<(Self, Vec<ConfigIssue>), Vec<ConfigIssue>> {
-        let rules = config.preset.map(super::config::Preset::rules).unwrap_or_default();
-        let full = config.over(&rules).over(&preset::defaults());
+        let full = config.filled();
         let mut issues = Vec::new();
         check_ranges(config, &mut issues);
         check_order(config, &full, &mut issues);
         check_pairs(config, &full, &mut issues);
-        if issues.iter().any(|issue| issue.severity == Severity::Error) {
+        if issues.iter().any(|issue| issue.severity() == Severity::Error) {
             return Err(issues);
         }
         let order = full.order.clone().unwrap_or_default();
@@ -100,11 +122,7 @@ impl Sampler {
 }
 
 fn error(key: &'static str, message: String, help: impl Into<String>) -> ConfigIssue {
-    ConfigIssue { key, severity: Severity::Error, message, help: Some(help.into()) }
-}
-
-fn warning(key: &'static str, message: String, help: impl Into<String>) -> ConfigIssue {
-    ConfigIssue { key, severity: Severity::Warning, message, help: Some(help.into()) }
+    ConfigIssue { key, code: &code::BAD_VALUE, message, help: Some(help.into()) }
 }
 
 /// Holds every number that is set against its range in [`FIELDS`].
@@ -131,11 +149,12 @@ fn check_ranges(config: &SamplerConfig, issues: &mut Vec<ConfigIssue>) {
                 format!("0 takes the best token; otherwise at least {SMALLEST_TEMPERATURE}"),
             ));
         } else if temperature > 0.0 && temperature < LOW_TEMPERATURE {
-            issues.push(warning(
-                "temperature",
-                format!("a temperature of {temperature} is greedy but for near ties"),
-                "write 0 for the best token, or at least 0.01",
-            ));
+            issues.push(ConfigIssue {
+                key: "temperature",
+                code: &code::NEAR_GREEDY,
+                message: format!("a temperature of {temperature} is greedy but for near ties"),
+                help: Some("write 0 for the best token, or at least 0.01".to_owned()),
+            });
         }
     }
     for (key, tokens) in [("allow", &config.allow), ("eos", &config.eos)] {
@@ -228,16 +247,20 @@ const fn main_key(kind: StageKind) -> &'static str {
 /// Keys that need or exclude one another.
 fn check_pairs(config: &SamplerConfig, full: &SamplerConfig, issues: &mut Vec<ConfigIssue>) {
     if full.min_tokens > Some(0) && full.eos.is_none() {
-        issues.push(error("min_tokens", "`min_tokens` needs `eos`".to_owned(), "list the end tokens as `eos`"));
+        issues.push(ConfigIssue {
+            code: &code::MISSING_KEY,
+            ..error("min_tokens", "`min_tokens` needs `eos`".to_owned(), "list the end tokens as `eos`")
+        });
     }
     if full.temperature == Some(0.0) {
         for key in ["seed", "dynatemp_range"] {
             if config.is_set(key) {
-                issues.push(warning(
+                issues.push(ConfigIssue {
                     key,
-                    format!("`{key}` has no effect: a temperature of 0 takes the best token"),
-                    format!("leave `{key}` out, or raise the temperature"),
-                ));
+                    code: &code::NO_EFFECT,
+                    message: format!("`{key}` has no effect: a temperature of 0 takes the best token"),
+                    help: Some(format!("leave `{key}` out, or raise the temperature")),
+                });
             }
         }
     }
@@ -277,7 +300,12 @@ fn check_pairs(config: &SamplerConfig, full: &SamplerConfig, issues: &mut Vec<Co
 }
 
 fn no_effect(key: &'static str, needs: &str) -> ConfigIssue {
-    warning(key, format!("`{key}` has no effect without `{needs}`"), format!("set `{needs}`, or leave `{key}` out"))
+    ConfigIssue {
+        key,
+        code: &code::NO_EFFECT,
+        message: format!("`{key}` has no effect without `{needs}`"),
+        help: Some(format!("set `{needs}`, or leave `{key}` out")),
+    }
 }
 
 /// Puts a greedy choice after every mask and penalty. Filters that would follow it cannot remove the best token.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::compile::ConfigIssue;
 use super::config::SamplerConfig;
-use crate::finding::Severity;
+use crate::finding::{Code, code};
 
 /// A profile with everything it inherits.
 ///
@@ -22,9 +22,9 @@ use crate::finding::Severity;
 /// assert_eq!((resolved.temperature, resolved.top_k), (Some(0.7), Some(7)));
 /// ```
 pub fn resolve(name: &str, profiles: &BTreeMap<String, SamplerConfig>) -> Result<SamplerConfig, ConfigIssue> {
-    let issue = |message: String, help: String| ConfigIssue {
+    let issue = |code: &'static Code, message: String, help: String| ConfigIssue {
         key: "inherit",
-        severity: Severity::Error,
+        code,
         message,
         help: Some(help),
     };
@@ -34,11 +34,13 @@ pub fn resolve(name: &str, profiles: &BTreeMap<String, SamplerConfig>) -> Result
     while let Some(name) = next {
         let Some(profile) = profiles.get(name) else {
             let names = profiles.keys().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-            return Err(issue(format!("there is no sampler `{name}`"), format!("the samplers are {names}")));
+            let message = format!("there is no sampler `{name}`");
+            return Err(issue(&code::UNKNOWN_SAMPLER, message, format!("the samplers are {names}")));
         };
         if seen.contains(&name) {
             let circle = seen.iter().chain([&name]).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" -> ");
-            return Err(issue(format!("`{name}` inherits itself: {circle}"), "take out one `inherit`".to_owned()));
+            let message = format!("`{name}` inherits itself: {circle}");
+            return Err(issue(&code::INHERIT_CYCLE, message, "take out one `inherit`".to_owned()));
         }
         seen.push(name);
         resolved = resolved.over(profile);

@@ -48,7 +48,7 @@ mod tests;
 pub mod threefry;
 mod workspace;
 
-pub(crate) use config::words;
+pub(crate) use config::{FIELDS, words};
 
 pub use compile::{ConfigIssue, Sampler};
 pub use config::{Boundary, Compat, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties, UnknownWord};

@@ -3,6 +3,7 @@
 mod profiles;
 mod quantizing;
 mod rules;
+mod samplers;
 mod settings;
 mod view;
 
@@ -49,8 +50,8 @@ pub(crate) fn read(document: &Table, sources: &Sources, complete: bool, findings
     let mesh = view.table("mesh", &language::MESH).and_then(|view| settings::mesh(&mut reader, &view));
     reader.axes = mesh.as_ref().map(|declared| declared.mesh.axes().iter().map(|(name, _)| name.clone()).collect());
     let schemes = settings::schemes(&mut reader, &view);
-    let samplers = profiles::samplers(&view);
-    let moes = profiles::moes(&mut reader, &view);
+    let samplers = samplers::samplers(&mut reader, &view);
+    let moes = samplers::moes(&mut reader, &view);
     let body = PolicyBody {
         name: view.string("policy").unwrap_or_else(|| Spanned::new(String::new(), root)),
         partition: settings::partition(&view),

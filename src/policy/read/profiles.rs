@@ -7,43 +7,8 @@ use super::{Named, Reader};
 use crate::finding::{Finding, code};
 use crate::mesh::PartitionSpec;
 use crate::policy::language;
-use crate::policy::model::{Expect, MoeProfile, Read, SamplerProfile, Slot, Stage, Verify};
+use crate::policy::model::{Expect, Read, Slot, Stage, Verify};
 use crate::source::Spanned;
-
-pub(super) fn samplers(view: &View<'_>) -> Named<SamplerProfile> {
-    members(view, "sampler", &language::SAMPLER)
-        .map(|(name, view)| {
-            let profile = SamplerProfile {
-                temperature: view.number("temperature").unwrap_or(1.0),
-                top_p: view.number("top_p").unwrap_or(1.0),
-                seed: view.count("seed").map(|seed| seed.value),
-            };
-            (name.value.clone(), profile)
-        })
-        .collect()
-}
-
-pub(super) fn moes(reader: &mut Reader<'_>, view: &View<'_>) -> Named<MoeProfile> {
-    let mut moes = IndexMap::new();
-    for (name, view) in members(view, "moe", &language::MOE) {
-        let preset = view.string("preset").map(|preset| preset.value);
-        let (Some(experts), Some(top_k)) = (view.count("experts"), view.count("top_k")) else {
-            // Refused already; it stays declared, so that slots that name it are not blamed.
-            moes.insert(name.value.clone(), MoeProfile { preset, ..MoeProfile::default() });
-            continue;
-        };
-        if top_k.value > experts.value {
-            reader.push(
-                Finding::new(&code::BAD_VALUE, format!("`top_k` is {top_k}, but there are {experts} experts"))
-                    .at(top_k.span, "")
-                    .at(experts.span, "")
-                    .help("a token goes to each expert once at most"),
-            );
-        }
-        moes.insert(name.value.clone(), MoeProfile { preset, experts: experts.value, top_k: top_k.value });
-    }
-    moes
-}
 
 pub(super) fn slots(reader: &mut Reader<'_>, view: &View<'_>) -> Named<Slot> {
     let (samplers, moes) = (view.names("sampler"), view.names("moe"));
@@ -63,7 +28,8 @@ pub(super) fn slots(reader: &mut Reader<'_>, view: &View<'_>) -> Named<Slot> {
     slots
 }
 
-fn members<'a>(
+/// The members of a table of named tables, each as its shape has it.
+pub(super) fn members<'a>(
     view: &View<'a>,
     key: &str,
     shape: &'static language::Shape,

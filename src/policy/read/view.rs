@@ -1,7 +1,9 @@
 //! A checked table, read key by key.
 
-use crate::policy::check;
-use crate::policy::language::Shape;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value as Json};
+
+use crate::policy::language::{Kind, Shape};
 use crate::policy::node::{Node, Table, Value};
 use crate::policy::written::{self, Written};
 use crate::source::{Span, Spanned};
@@ -54,10 +56,6 @@ impl<'a> View<'a> {
     pub(super) fn count(&self, key: &str) -> Option<Spanned<u64>> {
         let number = self.integer(key)?;
         Some(Spanned::new(u64::try_from(number.value).ok()?, number.span))
-    }
-
-    pub(super) fn number(&self, key: &str) -> Option<f64> {
-        check::number(&self.node(key)?.value)
     }
 
     pub(super) fn items(&self, key: &str) -> &'a [Node] {
@@ -147,9 +145,64 @@ impl<'a> View<'a> {
         Some(Spanned::new(parse(&text.value)?, text.span))
     }
 
-    /// Whether the two are one table, by place.
+    /// The whole table as the type that describes it, and whether all that is written is in it: what could not be read,
+    /// or is no key, is left out.
+    pub(super) fn settings<T: DeserializeOwned + Default>(&self) -> (T, bool) {
+        #[cfg(test)]
+        record_all(self.shape);
+        let mut whole = !self.table.torn;
+        let read = serde_json::from_value(object(self.shape, self.table, &mut whole));
+        debug_assert!(read.is_ok(), "{} disagrees with its type: {:?}", self.shape.title, read.err());
+        read.map_or_else(|_| (T::default(), false), |value| (value, whole))
+    }
+
+    /// The place of a key's name.
     pub(super) fn key_span(&self, key: &str) -> Span {
         self.table.key(key).map_or(self.span, |name| name.span)
+    }
+}
+
+fn object(shape: &Shape, table: &Table, whole: &mut bool) -> Json {
+    let mut object = Map::new();
+    for (key, node) in &table.entries {
+        match shape.fields.iter().find(|field| field.key == key.value) {
+            Some(field) => object.extend(json(&field.kind, node, whole).map(|value| (key.value.clone(), value))),
+            None => *whole = false,
+        }
+    }
+    Json::Object(object)
+}
+
+fn json(kind: &Kind, node: &Node, whole: &mut bool) -> Option<Json> {
+    let value = match (&node.value, kind) {
+        (Value::String(text), _) => Some(Json::String(text.clone())),
+        (Value::Integer(number), _) => Some((*number).into()),
+        (Value::Float(number), _) => serde_json::Number::from_f64(*number).map(Json::Number),
+        (Value::Boolean(flag), _) => Some(Json::Bool(*flag)),
+        (Value::Array(items), Kind::List(item)) => {
+            items.iter().map(|node| json(item, node, whole)).collect::<Option<Vec<_>>>().map(Json::Array)
+        }
+        (Value::Table(table), Kind::Table(shape)) => Some(object(shape, table, whole)),
+        (Value::Table(table), Kind::Named(member)) => {
+            let mut object = Map::new();
+            for (name, node) in &table.entries {
+                object.extend(json(member, node, whole).map(|value| (name.value.clone(), value)));
+            }
+            Some(Json::Object(object))
+        }
+        _ => None,
+    };
+    *whole &= value.is_some();
+    value
+}
+
+#[cfg(test)]
+fn record_all(shape: &'static Shape) {
+    for field in shape.fields {
+        reads::record(shape.title, field.key);
+        if let Kind::Table(shape) = &field.kind {
+            record_all(shape);
+        }
     }
 }
 
