@@ -23,7 +23,13 @@ fn issues(profile: &str) -> String {
         Err(issues) => issues,
     };
     let line = |issue: &ConfigIssue| {
-        format!("{}[{}] {}; {}", issue.severity().name(), issue.key, issue.message, issue.help.as_deref().unwrap_or("-"))
+        format!(
+            "{}[{}] {}; {}",
+            issue.severity().name(),
+            issue.key,
+            issue.message,
+            issue.help.as_deref().unwrap_or("-")
+        )
     };
     issues.iter().map(line).collect::<Vec<_>>().join("\n")
 }

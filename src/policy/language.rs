@@ -68,7 +68,7 @@ const fn word(word: &'static str, doc: &'static str) -> Word {
     Word { word, doc }
 }
 
-use Kind::{Boolean, Either, Integer, List, Named, String, Table, Words};
+use Kind::{Boolean, Either, Integer, List, Named, Number, String, Table, Words};
 use Presence::{Default, Optional, Required};
 
 const POSITIVE: Kind = Integer { min: 1, max: i64::MAX };

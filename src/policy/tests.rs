@@ -190,6 +190,48 @@ fn no_key_of_the_language_is_ignored() {
     assert_eq!(ignored, [""; 0]);
 }
 
+/// A value that a key takes, as TOML.
+fn sample_value(key: &str, kind: &Kind) -> String {
+    match (key, kind) {
+        ("order", _) => {
+            format!("{:?}", crate::sample::StageKind::ALL.iter().map(|kind| kind.word()).collect::<Vec<_>>())
+        }
+        ("dynatemp_range", _) => "0.25".to_owned(),
+        (_, Kind::String(_)) => "\"base\"".to_owned(),
+        (_, Kind::Integer { min, .. }) => min.max(&2).to_string(),
+        (_, Kind::Number { min, .. }) => format!("{:?}", min.max(0.5)),
+        (_, Kind::Words(words)) => format!("{:?}", words[0].word),
+        (_, Kind::List(item)) => format!("[{}]", sample_value(key, item)),
+        (_, Kind::Named(member)) => format!("{{ 7 = {} }}", sample_value(key, member)),
+        (_, Kind::Table(shape)) => format!("{{ {} }}", all_keys(shape).join(", ")),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn all_keys(shape: &'static Shape) -> Vec<String> {
+    shape.fields.iter().map(|field| format!("{} = {}", field.key, sample_value(field.key, &field.kind))).collect()
+}
+
+#[test]
+fn every_key_of_a_profile_reaches_it() {
+    let sampler = all_keys(&language::SAMPLER).join("\n");
+    // A fused tensor stands in place of two, so not all roles go together.
+    let moe = all_keys(&language::MOE).join("\n").replace("gate_up = \"base\", ", "");
+    let moe = moe.replace("gate_up_bias = \"base\", ", "");
+    let text =
+        format!("language = 1\npolicy = \"p\"\n[sampler.base]\nmin_p = 0.5\n[sampler.s]\n{sampler}\n[moe.m]\n{moe}\n");
+    let policy = Policy::parse("profiles.toml", &text).unwrap_or_else(|rejected| panic!("{:#?}", rejected.findings));
+    let json = serde_json::to_value(&policy.samplers["s"]).unwrap();
+    let unset = |shape: &Shape, json: &serde_json::Value| -> Vec<&str> {
+        shape.fields.iter().map(|field| field.key).filter(|key| json[key].is_null()).collect()
+    };
+    assert_eq!(unset(&language::SAMPLER, &json), ["inherit"], "inheritance is resolved");
+    let json = serde_json::to_value(&policy.moes["m"]).unwrap();
+    assert_eq!(unset(&language::MOE, &json), Vec::<&str>::new());
+    assert_eq!(json["tensors"].as_object().unwrap().len(), 12);
+    assert_eq!(json["rounding"].as_object().unwrap().len(), 11);
+}
+
 #[test]
 fn words_of_the_language_are_those_of_the_types() {
     use crate::quantize::{Arithmetic, Format, Layout, NonFinite};

@@ -65,9 +65,8 @@ fn read<'a>(reader: &mut Reader<'_>, view: &View<'a>) -> (Profiles<'a>, Configs)
         let biases = token_ids(reader, &view);
         let (config, whole) = if biases { view.settings() } else { (SamplerConfig::default(), false) };
         let inherit = view.string("inherit");
-        let known = inherit
-            .as_ref()
-            .is_none_or(|base| reader.known(&code::UNKNOWN_SAMPLER, "sampler", base, names.as_deref()));
+        let known =
+            inherit.as_ref().is_none_or(|base| reader.known(&code::UNKNOWN_SAMPLER, "sampler", base, names.as_deref()));
         profiles.insert(&name.value, Profile { view, whole: whole && known, inherit });
         configs.insert(name.value.clone(), config);
     }

@@ -3,6 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 
+use crate::policy::check;
 use crate::policy::language::{Kind, Shape};
 use crate::policy::node::{Node, Table, Value};
 use crate::policy::written::{self, Written};
@@ -56,6 +57,10 @@ impl<'a> View<'a> {
     pub(super) fn count(&self, key: &str) -> Option<Spanned<u64>> {
         let number = self.integer(key)?;
         Some(Spanned::new(u64::try_from(number.value).ok()?, number.span))
+    }
+
+    pub(super) fn number(&self, key: &str) -> Option<f64> {
+        check::number(&self.node(key)?.value)
     }
 
     pub(super) fn items(&self, key: &str) -> &'a [Node] {
