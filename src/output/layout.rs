@@ -125,6 +125,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// A layout of another format than safetensors; it has no index.
+    pub(super) fn of_parts(files: Vec<LayoutFile>, placements: Vec<Placement>) -> Self {
+        Self { files, placements, index: None }
+    }
+
     /// The files, in order.
     #[must_use]
     pub fn files(&self) -> &[LayoutFile] {

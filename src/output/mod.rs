@@ -8,6 +8,7 @@
 //! - [`OutputFile`] and [`OutputDirectory`]: one file, one directory.
 //! - [`Layout`] and [`SafetensorsWriter`]: a checkpoint of safetensors files in such a directory, written at any place in any
 //!   order from any thread.
+//! - [`GgufFile`]: a GGUF file instead, laid out by [`Layout::gguf`].
 //! - [`carry`]: the small files of a model (config, tokenizer) that go along.
 
 mod carry;
@@ -16,6 +17,7 @@ mod directory;
 mod error;
 pub(crate) mod failpoint;
 mod file;
+mod gguf;
 mod journal;
 mod layout;
 mod writer;
@@ -24,5 +26,6 @@ pub use carry::carry;
 pub use directory::{Leftover, OutputDirectory, OutputOptions};
 pub use error::OutputError;
 pub use file::{OutputFile, replace_file};
+pub use gguf::GgufFile;
 pub use layout::{Layout, LayoutFile, Placement, TensorSpec};
 pub use writer::SafetensorsWriter;

@@ -5,6 +5,7 @@
 //! a file's own numbers are where readers of this format have been exploited (CVE-2025-53630, -2026-27940, -2026-33298);
 //! all arithmetic is checked and nothing is allocated on a count's word alone.
 
+mod pairs;
 mod split;
 mod types;
 mod value;
@@ -13,7 +14,9 @@ use std::collections::HashSet;
 use std::io::{Read, Seek};
 use std::sync::Arc;
 
+pub use pairs::GgufPairs;
 pub(super) use split::{Part, open};
+pub(crate) use types::number as type_number;
 
 use super::bytes::Bytes;
 use super::header::{Header, HeaderTensor};
@@ -24,9 +27,9 @@ use crate::Dtype;
 use crate::finding::{Finding, code};
 
 /// First bytes of a file.
-const MAGIC: [u8; 4] = *b"GGUF";
+pub(crate) const MAGIC: [u8; 4] = *b"GGUF";
 /// Most dimensions of a tensor, as GGML has it.
-const MAX_DIMENSIONS: u32 = 4;
+pub(crate) const MAX_DIMENSIONS: u32 = 4;
 /// Most key-value pairs; models have some dozens.
 const MAX_PAIRS: u64 = 65_536;
 /// Fewest bytes of a tensor info: an empty name, no dimensions.

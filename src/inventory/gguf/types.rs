@@ -2,6 +2,14 @@
 
 use crate::Dtype;
 
+/// The largest number that is known.
+const LAST: u32 = 41;
+
+/// The number of a dtype; `None` for one that GGUF does not have.
+pub(crate) fn number(dtype: Dtype) -> Option<u32> {
+    (0..=LAST).find(|&number| self::dtype(number) == Some(dtype))
+}
+
 /// The dtype behind a number; `None` for numbers that were withdrawn or are not known.
 pub(super) const fn dtype(number: u32) -> Option<Dtype> {
     Some(match number {
