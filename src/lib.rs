@@ -10,6 +10,7 @@ pub mod cli;
 mod dtype;
 pub mod finding;
 pub mod inventory;
+pub mod load;
 pub mod matcher;
 pub mod mesh;
 pub mod moe;

@@ -36,6 +36,21 @@ pub(crate) fn stamp(metadata: &Metadata) -> FileStamp {
     FileStamp { size: metadata.len(), modified, inode: inode(metadata) }
 }
 
+/// Opens a file for reads past the page cache; see [`super::DirectFile`].
+#[cfg(target_os = "linux")]
+pub(super) fn open_direct(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::DIRECT;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
+/// Other systems have no such reads.
+#[cfg(not(target_os = "linux"))]
+pub(super) fn open_direct(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 fn regular(metadata: &Metadata) -> Result<(), OpenTrouble> {
     if metadata.is_file() {
         return Ok(());

@@ -1,0 +1,325 @@
+//! Reading what a plan says, by several threads, into memory of its own.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::jobs::{self, Cutting, Job};
+use super::ladder::{Buffered, Source};
+use super::report::{FileReport, Meter};
+use super::worker::{Dest, Worker};
+use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target};
+use crate::policy::Read;
+use crate::progress::Progress;
+use crate::storage::{ReadAt, SourceFile};
+
+/// Reads the tensors of one device.
+///
+/// ```
+/// use flow_fabric::inventory::Checkpoint;
+/// use flow_fabric::load::{Loader, ReadPlan};
+/// use flow_fabric::plan::PlanOptions;
+/// use flow_fabric::progress::Silent;
+/// use flow_fabric::{Plan, Policy};
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let path = folder.path().join("m.safetensors");
+/// # let header = br#"{"w":{"dtype":"U8","shape":[2,4],"data_offsets":[0,8]}}"#;
+/// # std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header, b"abcdABCD"].concat())?;
+/// let policy = Policy::parse("tiny.toml", r#"
+///     language = 1
+///     policy = "tiny"
+///     [mesh]
+///     axes = ["model"]
+///     shape = [2]
+///     [[FLOW_FABRIC_PARTITION_RULES]]
+///     name = "columns"
+///     glob = "w"
+///     spec = ["-", "model"]
+/// "#)?;
+/// let (checkpoint, _) = Checkpoint::open(&path)?;
+/// let (inventory, _) = policy.group(&checkpoint);
+/// let plan = Plan::new(&policy, inventory, &PlanOptions::default())?;
+///
+/// let device = ReadPlan::new(&plan, 1)?;
+/// let mut loader = Loader::open(&device, Default::default())?;
+/// let loaded = loader.load(&Silent)?;
+/// assert_eq!(&*loaded.get("w").unwrap().bytes, b"cdCD");
+/// assert_eq!(loader.report().traffic.wanted, 4);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Loader<'a> {
+    plan: &'a ReadPlan,
+    options: LoadOptions,
+    lanes: Vec<Lane<'a>>,
+    opened: Duration,
+    elapsed: Duration,
+}
+
+/// Targets that are read in one way from one file; they follow one another in the plan.
+struct Lane<'a> {
+    file: usize,
+    asked: Read,
+    targets: Range<usize>,
+    source: Source<'a>,
+    meter: Meter,
+}
+
+impl<'a> Loader<'a> {
+    /// Opens the files of a plan and picks the way to read each. No tensor is read.
+    ///
+    /// # Errors
+    /// A file cannot be opened or is not the one whose header was read, or nothing says where a tensor's bytes are.
+    pub fn open(plan: &'a ReadPlan, options: LoadOptions) -> Result<Self, LoadError> {
+        let began = Instant::now();
+        let mut loader = Self::lanes(plan, options, |file, read, targets| {
+            let described = plan.files.get(file).ok_or_else(|| nowhere(targets))?;
+            let opened = SourceFile::open(described).map_err(LoadError::Open)?;
+            Ok(Source::choose(opened, read, targets))
+        })?;
+        loader.opened = began.elapsed();
+        Ok(loader)
+    }
+
+    /// Reads from any sources, one per file of the plan, in place of the files.
+    ///
+    /// # Errors
+    /// A source is missing, or nothing says where a tensor's bytes are.
+    pub fn over(plan: &'a ReadPlan, options: LoadOptions, sources: &'a [&'a dyn ReadAt]) -> Result<Self, LoadError> {
+        Self::lanes(plan, options, |file, _, targets| {
+            sources.get(file).map(|source| Source::other(*source)).ok_or_else(|| nowhere(targets))
+        })
+    }
+
+    fn lanes(
+        plan: &'a ReadPlan,
+        options: LoadOptions,
+        source: impl Fn(usize, Read, &[(usize, &Target)]) -> Result<Source<'a>, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let mut lanes = Vec::new();
+        for targets in super::traffic::groups(plan) {
+            let Some(&(first, target)) = targets.first() else { continue };
+            let place = target.place.ok_or_else(|| nowhere(&targets))?;
+            lanes.push(Lane {
+                file: place.file,
+                asked: target.load.read,
+                source: source(place.file, target.load.read, &targets)?,
+                targets: first..first + targets.len(),
+                meter: Meter::default(),
+            });
+        }
+        Ok(Self { plan, options, lanes, opened: Duration::ZERO, elapsed: Duration::ZERO })
+    }
+
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// Bytes cannot be read, a file changed, or the work was cancelled. Nothing is handed out then.
+    pub fn load(&mut self, progress: &dyn Progress) -> Result<Loaded, LoadError> {
+        self.load_into(Loaded::reserve(self.plan), progress)
+    }
+
+    /// Reads everything into tensors that an earlier load of the same plan gave: memory that was touched before is filled
+    /// several times faster than fresh memory. What does not fit the plan is made anew.
+    ///
+    /// # Errors
+    /// As for [`Loader::load`].
+    pub fn load_into(&mut self, mut loaded: Loaded, progress: &dyn Progress) -> Result<Loaded, LoadError> {
+        let plan = self.plan;
+        let mut tensors: Vec<LoadedTensor> = Vec::with_capacity(plan.targets.len());
+        for target in &plan.targets {
+            let given = loaded.tensors.swap_remove(&target.name).filter(|tensor| tensor.fits(target));
+            tensors.push(given.unwrap_or_else(|| LoadedTensor::reserve(target)));
+        }
+        progress.begin("reading", Some(plan.wanted()));
+        self.fill(0..plan.targets.len(), &mut tensors, progress)?;
+        Ok(Loaded { tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect() })
+    }
+
+    /// Reads tensor after tensor, in the order of the files, some at a time: what was handed out is the caller's, what is not
+    /// yet takes little memory. After an error the iterator ends.
+    pub fn tensors<'l>(
+        &'l mut self,
+        progress: &'l dyn Progress,
+    ) -> impl Iterator<Item = Result<LoadedTensor, LoadError>> + use<'l, 'a> {
+        progress.begin("reading", Some(self.plan.wanted()));
+        let mut next = 0;
+        let mut ready = Vec::new().into_iter();
+        std::iter::from_fn(move || {
+            if let Some(tensor) = ready.next() {
+                return Some(Ok(tensor));
+            }
+            let batch = self.batch(next);
+            let mut tensors: Vec<LoadedTensor> =
+                self.plan.targets.get(batch.clone())?.iter().map(LoadedTensor::reserve).collect();
+            let read = self.fill(batch.clone(), &mut tensors, progress);
+            next = if read.is_ok() { batch.end } else { self.plan.targets.len() };
+            match read {
+                Ok(()) => {
+                    ready = tensors.into_iter();
+                    ready.next().map(Ok)
+                }
+                Err(error) => Some(Err(error)),
+            }
+        })
+    }
+
+    /// How it went so far.
+    #[must_use]
+    pub fn report(&self) -> LoadReport {
+        let file = |lane: &Lane<'_>| FileReport {
+            path: self.plan.files.get(lane.file).map(|file| file.path.clone()).unwrap_or_default(),
+            asked: lane.asked,
+            rung: lane.source.rung(),
+            cached: lane.source.cached,
+            because: lane.source.because.clone().or_else(|| lane.meter.fallback()),
+            traffic: lane.meter.traffic(),
+        };
+        let files: Vec<FileReport> = self.lanes.iter().map(file).collect();
+        let mut report = LoadReport { open: self.opened, elapsed: self.opened + self.elapsed, ..LoadReport::default() };
+        for lane in &self.lanes {
+            report.traffic += lane.meter.traffic();
+            let [read, verify, copy] = lane.meter.times();
+            report.read += read;
+            report.verify += verify;
+            report.copy += copy;
+        }
+        report.files = files;
+        report
+    }
+
+    /// Targets that the iterator reads at once: one, or several small ones, so that all threads have something to do.
+    fn batch(&self, start: usize) -> Range<usize> {
+        let most = self.options.budget.max(self.options.chunk());
+        let mut bytes = 0_u64;
+        let mut end = start;
+        for target in self.plan.targets.iter().skip(start) {
+            bytes = bytes.saturating_add(target.slice.bytes());
+            if end > start && bytes > most {
+                break;
+            }
+            end += 1;
+        }
+        start..end
+    }
+
+    /// Reads a range of targets into their tensors.
+    fn fill(
+        &mut self,
+        range: Range<usize>,
+        tensors: &mut [LoadedTensor],
+        progress: &dyn Progress,
+    ) -> Result<(), LoadError> {
+        let began = Instant::now();
+        let targets = self.plan.targets.get(range.clone()).unwrap_or_default();
+        for (tensor, target) in tensors.iter_mut().zip(targets) {
+            tensor.clear_padding(target);
+        }
+        let lanes: Vec<&Lane<'_>> =
+            self.lanes.iter().filter(|lane| lane.targets.start < range.end && range.start < lane.targets.end).collect();
+        let mut rest: BTreeMap<usize, Dest<'_>> = range
+            .clone()
+            .zip(tensors.iter_mut())
+            .map(|(index, tensor)| (index, Dest::new(&mut tensor.bytes)))
+            .collect();
+        let mut work = Vec::new();
+        for lane in &lanes {
+            let own = lane.targets.start.max(range.start)..lane.targets.end.min(range.end);
+            let targets = own.clone().zip(self.plan.targets.get(own).unwrap_or_default());
+            let cutting = Cutting { chunk: self.options.chunk(), gap: lane.source.gap(&self.options) };
+            for job in jobs::cut(targets, cutting) {
+                let dests = self.dests(&job, &mut rest);
+                work.push(Work { lane, gap: cutting.gap, job, dests });
+            }
+        }
+        let done = self.work(work, progress);
+        self.elapsed += began.elapsed();
+        done?;
+        for lane in lanes {
+            lane.source.buffered.check_unchanged().map_err(LoadError::Open)?;
+        }
+        for (tensor, target) in tensors.iter_mut().zip(targets) {
+            if let Some(reshape) = &target.reshape {
+                tensor.reshape(reshape);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes off the part of each tensor that a job fills. Jobs come in the order of the file, and so of each tensor.
+    fn dests<'t>(&self, job: &Job, rest: &mut BTreeMap<usize, Dest<'t>>) -> Vec<Dest<'t>> {
+        let mut dest = |part: &jobs::Part| {
+            let (target, dest) = (self.plan.targets.get(part.target)?, rest.get_mut(&part.target)?);
+            Some(dest.split_off(&target.slice.target(&part.positions)))
+        };
+        job.parts.iter().map(|part| dest(part).unwrap_or_default()).collect()
+    }
+
+    /// Hands the work out to threads. Of several errors, that of the first job counts, whatever the threads did.
+    fn work(&self, work: Vec<Work<'_, '_>>, progress: &dyn Progress) -> Result<(), LoadError> {
+        let threads = self.options.threads().min(work.len());
+        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let queue = Mutex::new(work.into_iter());
+        let failed: Mutex<Option<(usize, LoadError)>> = Mutex::new(None);
+        let run = || {
+            let mut worker = Worker::default();
+            while !stop.load(Ordering::Relaxed) {
+                // The number and the work are taken together, so that numbers follow the queue.
+                let taken = {
+                    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                    queue.next().map(|work| (next.fetch_add(1, Ordering::Relaxed), work))
+                };
+                let Some((number, mut work)) = taken else { return };
+                let done = progress.check().map_err(LoadError::from).and_then(|()| {
+                    let targets = &self.plan.targets;
+                    worker.run(&work.lane.source, &work.lane.meter, &work.job, work.gap, targets, &mut work.dests)
+                });
+                match done {
+                    Ok(wanted) => progress.advance(wanted),
+                    Err(error) => {
+                        stop.store(true, Ordering::Relaxed);
+                        let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
+                        if failed.as_ref().is_none_or(|(first, _)| number < *first) {
+                            *failed = Some((number, error));
+                        }
+                        return;
+                    }
+                }
+            }
+        };
+        if threads <= 1 {
+            run();
+        } else {
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(run);
+                }
+            });
+        }
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A job with everything it needs.
+struct Work<'l, 't> {
+    lane: &'l Lane<'l>,
+    gap: u64,
+    job: Job,
+    dests: Vec<Dest<'t>>,
+}
+
+fn nowhere(targets: &[(usize, &Target)]) -> LoadError {
+    LoadError::Nowhere { tensor: targets.first().map(|(_, target)| target.name.clone()).unwrap_or_default() }
+}
+
+impl std::fmt::Debug for Loader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let files = self.lanes.iter().filter(|lane| matches!(lane.source.buffered, Buffered::File(_))).count();
+        f.debug_struct("Loader").field("options", &self.options).field("files", &files).finish_non_exhaustive()
+    }
+}

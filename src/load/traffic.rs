@@ -1,0 +1,74 @@
+//! What reading comes to: bytes wanted, bytes read, requests.
+
+use std::convert::Infallible;
+use std::ops::AddAssign;
+
+use super::jobs::{self, Cutting};
+use super::{LoadOptions, ReadPlan, Target};
+
+/// Bytes and requests of some part of a load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Bytes that the device wants.
+    pub wanted: u64,
+    /// Bytes that are read for it, those between pieces of one request included.
+    pub read: u64,
+    /// Reads.
+    pub requests: u64,
+}
+
+impl AddAssign for Traffic {
+    fn add_assign(&mut self, other: Self) {
+        self.wanted = self.wanted.saturating_add(other.wanted);
+        self.read = self.read.saturating_add(other.read);
+        self.requests = self.requests.saturating_add(other.requests);
+    }
+}
+
+/// Foretells the traffic of each target, in the order of [`ReadPlan::targets`].
+///
+/// A request that serves several targets counts with the first; what lies between two pieces counts with the second.
+#[must_use]
+pub fn traffic(plan: &ReadPlan, options: &LoadOptions) -> Vec<Traffic> {
+    let mut traffic = vec![Traffic::default(); plan.targets.len()];
+    let cutting = Cutting { chunk: options.chunk(), gap: options.gap };
+    for group in groups(plan) {
+        let mut scratch = Vec::new();
+        for job in jobs::cut(group, cutting) {
+            let Ok(()) = job.requests(&plan.targets, cutting.gap, &mut scratch, |request| {
+                let mut end = request.offset;
+                for (number, piece) in request.pieces.iter().enumerate() {
+                    let part = job.parts.get(piece.part).and_then(|part| traffic.get_mut(part.target));
+                    if let Some(entry) = part {
+                        entry.wanted += piece.length;
+                        entry.read += piece.source + piece.length - end;
+                        entry.requests += u64::from(number == 0);
+                    }
+                    end = piece.source + piece.length;
+                }
+                Ok::<(), Infallible>(())
+            });
+        }
+    }
+    traffic
+}
+
+/// Targets that are read together: of one file, in its order. One without a place is a group of its own.
+pub(super) fn groups(plan: &ReadPlan) -> Vec<Vec<(usize, &Target)>> {
+    let mut groups: Vec<Vec<(usize, &Target)>> = Vec::new();
+    for (index, target) in plan.targets.iter().enumerate() {
+        let file = target.place.map(|place| (place.file, target.load.read));
+        match groups.last_mut() {
+            Some(group)
+                if file.is_some()
+                    && group
+                        .last()
+                        .is_some_and(|(_, last)| last.place.map(|place| (place.file, last.load.read)) == file) =>
+            {
+                group.push((index, target));
+            }
+            _ => groups.push(vec![(index, target)]),
+        }
+    }
+    groups
+}

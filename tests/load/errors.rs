@@ -1,0 +1,116 @@
+//! What goes wrong while reading is an error, never wrong bytes.
+
+use std::io::ErrorKind;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flow_fabric::Dtype;
+use flow_fabric::finding::code;
+use flow_fabric::load::{LoadError, Loader, ReadPlan};
+use flow_fabric::progress::{Progress, Silent};
+use flow_fabric::storage::{Fault, Faulty, ReadAt};
+
+use super::support::{Tensor, checkpoint, load, options, plan, safetensors};
+
+const POLICY: &str = "language = 1\npolicy = \"p\"\n[mesh]\naxes = [\"m\"]\nshape = [2]\n\
+    [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"columns\"\nglob = \"**\"\nspec = [\"-\", \"m\"]\n";
+
+fn tensors() -> Vec<Tensor> {
+    vec![Tensor::numbered("a", Dtype::Bf16, &[40, 64]), Tensor::numbered("b", Dtype::F32, &[200, 200])]
+}
+
+#[test]
+fn a_fault_at_any_request_is_an_error_and_the_harmless_ones_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = tensors();
+    let path = checkpoint(folder.path(), &tensors, 1);
+    let file = safetensors(&tensors);
+    let plan = plan(POLICY, &path);
+    let device = ReadPlan::new(&plan, 1).unwrap();
+    let right = load(&plan, 1, options(1, 0));
+    let attempt = |threads, gap, fault: &(dyn Fn(u64) -> Option<Fault> + Send + Sync)| {
+        let faulty = Faulty::new(&file[..], fault);
+        let sources: [&dyn ReadAt; 1] = [&faulty];
+        let loaded = Loader::over(&device, options(threads, gap), &sources).unwrap().load(&Silent);
+        (loaded, faulty.reads())
+    };
+    for (threads, gap) in [(1, 0), (1, 1 << 20), (3, 0)] {
+        let (loaded, reads) = attempt(threads, gap, &|_| None);
+        assert_eq!(loaded.unwrap(), right);
+        for at in (0..reads).step_by(usize::try_from(reads / 60 + 1).unwrap()) {
+            for fault in [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::WouldBlock), Fault::End] {
+                let (loaded, _) = attempt(threads, gap, &|read| (read == at).then_some(fault));
+                let error = loaded.unwrap_err();
+                assert!(matches!(error, LoadError::Read { .. }), "{error}");
+                let finding = error.finding().unwrap();
+                assert!([&code::UNREADABLE_FILE, &code::FILE_CHANGED].contains(&finding.code));
+                assert!(finding.notes[0].contains("tensor `"), "{finding:?}");
+            }
+            for fault in [Fault::Interrupted, Fault::Short(1)] {
+                let (loaded, _) = attempt(threads, gap, &|read| (read == at).then_some(fault));
+                assert_eq!(loaded.unwrap(), right, "{fault:?} at {at}");
+            }
+        }
+        let (loaded, _) =
+            attempt(threads, gap, &|read| if read % 3 == 0 { Some(Fault::Interrupted) } else { Some(Fault::Short(5)) });
+        assert_eq!(loaded.unwrap(), right);
+    }
+}
+
+#[test]
+fn the_error_names_tensor_file_and_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors = tensors();
+    let path = checkpoint(folder.path(), &tensors, 1);
+    let plan = plan(POLICY, &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let b = &device.targets[1];
+    let (place, run) = (b.place.unwrap(), b.slice.run());
+    // The file ends in the middle of row 1 of `b`.
+    let end = place.offset + 800 + run / 2;
+    let cut = &safetensors(&tensors)[..usize::try_from(end).unwrap()];
+    let sources: [&dyn ReadAt; 1] = [&cut];
+    let error = Loader::over(&device, options(1, 0), &sources).unwrap().load(&Silent).unwrap_err();
+    assert_eq!(error.to_string(), format!("tensor `b`: `memory` ends at byte {end}, {} bytes too early", run / 2));
+}
+
+#[test]
+fn a_file_that_changes_after_its_header_is_not_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 1);
+    let plan = plan(POLICY, &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let mut loader = Loader::open(&device, options(1, 0)).unwrap();
+    let file = folder.path().join("model-00001-of-00001.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    // The same size and the same header: only the stamp tells.
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    std::fs::write(&file, &bytes).unwrap();
+    let error = loader.load(&Silent).unwrap_err();
+    assert_eq!(error.finding().unwrap().code, &code::FILE_CHANGED);
+    assert!(matches!(Loader::open(&device, options(1, 0)), Err(LoadError::Open(_))));
+    // Cut short, with a reader that maps: an error before the mapping is touched.
+    std::fs::write(&file, &bytes[..bytes.len() - 9]).unwrap();
+    assert!(Loader::open(&device, options(1, 0)).is_err());
+}
+
+#[test]
+fn work_that_is_told_to_stop_hands_nothing_out() {
+    #[derive(Default)]
+    struct Stops(AtomicU64);
+    impl Progress for Stops {
+        fn advance(&self, bytes: u64) {
+            self.0.fetch_add(bytes, Ordering::Relaxed);
+        }
+        fn is_cancelled(&self) -> bool {
+            self.0.load(Ordering::Relaxed) > 0
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 1);
+    let plan = plan(POLICY, &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let mut loader = Loader::open(&device, options(1, 0)).unwrap();
+    let stops = Stops::default();
+    assert!(matches!(loader.load(&stops), Err(LoadError::Cancelled(_))));
+    assert!(stops.0.load(Ordering::Relaxed) < device.wanted(), "it stopped on the way");
+}
