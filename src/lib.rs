@@ -19,6 +19,8 @@ pub mod pattern;
 pub mod plan;
 pub mod policy;
 pub mod progress;
+#[cfg(feature = "python")]
+mod python;
 pub mod quantize;
 pub mod sample;
 pub mod schema;

@@ -10,10 +10,10 @@ use super::watch::watch;
 use super::{Outcome, Stop, Ui, json};
 use crate::analysis;
 use crate::finding::render::Format;
-use crate::finding::{self, Code, Finding, FindingsDocument, code, levels};
+use crate::finding::{self, Code, Finding, FindingsDocument, code, echo, levels};
 use crate::plan::{Coverage, Plan, PlanOptions};
 use crate::policy::{LoadError, Policy, Rejected};
-use crate::source::{Sources, Span};
+use crate::source::Sources;
 use crate::units::counted;
 
 /// Check policies: syntax and meaning, reachability of rules, inline tests
@@ -109,7 +109,7 @@ impl Check {
             over.push(self.against(&policy, checkpoint, coverage, ui)?);
         }
         findings.extend(agreed(over));
-        let findings = without_echoes(findings);
+        let findings = echo::without_echoes(findings);
         let declared = self.lints.over(&policy.lints);
         let with_checkpoint = !self.against.is_empty();
         let looked_for = |code: &Code| with_checkpoint || !(code.id.starts_with("FF4") || code.id.starts_with("FF5"));
@@ -140,29 +140,10 @@ impl Check {
         let own = policy.findings();
         let mut planned = plan.findings;
         planned.retain(|finding| !own.contains(finding));
-        input::drop_echo(&findings, &mut planned);
+        echo::drop_empty(&findings, &mut planned);
         findings.extend(planned);
         Ok(findings)
     }
-}
-
-/// Leaves out what only follows from another finding about the same rule or table: one that can never match is unused, one
-/// that is shadowed never decides, and weights without rules are what an empty table means.
-fn without_echoes(mut findings: Vec<Finding>) -> Vec<Finding> {
-    let of = |codes: &[&'static Code]| -> Vec<Span> {
-        let all = findings.iter().filter(|finding| codes.contains(&finding.code));
-        all.filter_map(Finding::span).collect()
-    };
-    let (never, shadowed) = (of(&[&code::UNREACHABLE_RULE]), of(&[&code::SHADOWED_RULE]));
-    let unmatched = of(&[&code::UNMATCHED_WEIGHT]);
-    findings.retain(|finding| {
-        let at = |spans: &[Span]| finding.span().is_some_and(|span| spans.contains(&span));
-        let echo = (finding.code == &code::UNUSED_RULE && at(&never))
-            || (finding.code == &code::NEVER_DECIDES && (at(&never) || at(&shadowed)))
-            || (finding.code == &code::EMPTY_TABLE && at(&unmatched));
-        !echo
-    });
-    findings
 }
 
 /// Joins what several checkpoints found: a rule is unused, or never decides, only where all of them say so.

@@ -194,7 +194,8 @@ fn is_error(policy: &Policy, table: &TableExplanation) -> bool {
     wanted && table.state == State::Unmatched
 }
 
-fn human(explanation: &PathExplanation, form: Option<&str>) -> String {
+/// An explanation for people; `form` is the weight's dtype and shape.
+pub(crate) fn human(explanation: &PathExplanation, form: Option<&str>) -> String {
     let mut out = explanation.path.clone();
     if let Some(form) = form {
         let _ = write!(out, "  {form}");

@@ -6,10 +6,10 @@ use std::path::Path;
 use clap::Args;
 
 use super::{Stop, Ui};
-use crate::finding::{self, Finding, Severity, code};
+use crate::finding::{Finding, code};
 use crate::inventory::{Checkpoint, Inventory, OpenError};
 use crate::mesh::Mesh;
-use crate::policy::{LoadError, LoadOptions, Policy, Rejected};
+use crate::policy::{LoadError, LoadOptions, MeshSizesError, Policy, Rejected};
 
 /// How a policy is read.
 #[derive(Debug, Clone, Copy, Args)]
@@ -90,21 +90,11 @@ impl MeshOption {
             };
             sizes.push((name.to_owned(), size));
         }
-        if let Some(declared) = &policy.mesh {
-            let axes: Vec<&str> = declared.mesh.axes().iter().map(|(name, _)| name.as_str()).collect();
-            if let Some((name, _)) = sizes.iter().find(|(name, _)| !axes.contains(&name.as_str())) {
-                let help = crate::finding::suggest::help_for(name, axes.iter().copied(), "this policy declares")
-                    .unwrap_or_default();
-                return Err(Stop::failed(format!("unknown mesh axis `{name}`")).help(help));
-            }
-            // Axes that are not named keep their sizes; the order stays the policy's.
-            let merged = declared.mesh.axes().iter().map(|(name, size)| {
-                let given = sizes.iter().rev().find(|(other, _)| other == name).map(|(_, size)| *size);
-                (name.clone(), given.unwrap_or(*size))
-            });
-            return Mesh::new(merged).map(Some).map_err(|error| Stop::failed(error.to_string()));
-        }
-        Mesh::new(sizes).map(Some).map_err(|error| Stop::failed(error.to_string()))
+        let help = |error: &MeshSizesError| error.help().map(str::to_owned);
+        policy
+            .mesh_with(&sizes)
+            .map(Some)
+            .map_err(|error| Stop::Failed { help: help(&error), message: error.to_string() })
     }
 }
 
@@ -124,13 +114,6 @@ pub(super) fn inventory(policy: &Policy, path: &Path, ui: &mut Ui) -> Result<(In
     let (inventory, grouped) = policy.group(&checkpoint);
     findings.extend(grouped);
     Ok((inventory, findings))
-}
-
-/// Leaves out that a checkpoint is empty where opening it found out why.
-pub(super) fn drop_echo(opened: &[Finding], planned: &mut Vec<Finding>) {
-    if finding::worst(opened) == Some(Severity::Error) {
-        planned.retain(|finding| finding.code != &code::EMPTY_CHECKPOINT);
-    }
 }
 
 /// A finding for a checkpoint that `check` cannot open: it goes on with the others.

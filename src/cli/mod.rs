@@ -33,6 +33,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::color::ColorChoice;
+#[cfg(feature = "python")]
+pub(crate) use self::explain::human as explanation_text;
 pub use self::reference::reference;
 pub use self::stop::Status;
 use self::stop::{Outcome, Stop};

@@ -9,7 +9,7 @@ use super::input::{self, MeshOption, PolicyOptions};
 use super::lints::LintFlags;
 use super::watch::watch;
 use super::{Outcome, Stop, Ui};
-use crate::finding::{Code, Finding, levels};
+use crate::finding::{Code, Finding, echo, levels};
 use crate::inventory::{Checkpoint, natural_cmp};
 use crate::plan::text::Record;
 use crate::plan::{Plan, PlanOptions, PlannedWeight};
@@ -109,7 +109,7 @@ pub(super) fn over(
     let options = PlanOptions { mesh: mesh.resolve(policy)? };
     let (inventory, grouped) = policy.group(checkpoint);
     let mut plan = Plan::new(policy, inventory, &options).map_err(|error| Stop::failed(error.to_string()))?;
-    input::drop_echo(&found, &mut plan.findings);
+    echo::drop_empty(&found, &mut plan.findings);
     plan.findings.extend(found.into_iter().chain(grouped));
     crate::finding::sort(&mut plan.findings);
     Ok(plan)

@@ -2,6 +2,8 @@
 
 mod codes;
 mod counts;
+#[cfg(feature = "cli")]
+pub(crate) mod echo;
 pub mod levels;
 pub mod page;
 mod record;

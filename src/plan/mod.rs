@@ -14,6 +14,7 @@ mod fit;
 pub mod layers;
 mod misfit;
 pub mod record;
+pub mod resolve;
 pub mod shard;
 mod siblings;
 mod slots;
@@ -214,6 +215,13 @@ impl Plan {
         })
     }
 
+    /// The weight at a position of the inventory.
+    #[must_use]
+    pub fn weight_at(&self, index: usize) -> Option<PlannedWeight<'_>> {
+        let (weight, decision) = (self.inventory.weights.get(index)?, self.decisions.get(index)?);
+        Some(PlannedWeight { plan: self, weight, decision })
+    }
+
     /// The weight at a path. Linear; collect [`Plan::weights`] into a map to ask often.
     #[must_use]
     pub fn weight(&self, path: &str) -> Option<PlannedWeight<'_>> {
@@ -222,10 +230,7 @@ impl Plan {
 
     /// The weights of a slot.
     pub fn slot_weights<'a>(&'a self, slot: &'a SlotPlan) -> impl Iterator<Item = PlannedWeight<'a>> {
-        slot.weights.iter().filter_map(|&index| {
-            let (weight, decision) = (self.inventory.weights.get(index)?, self.decisions.get(index)?);
-            Some(PlannedWeight { plan: self, weight, decision })
-        })
+        slot.weights.iter().filter_map(|&index| self.weight_at(index))
     }
 }
 

@@ -232,6 +232,14 @@ impl Cuts {
         self.dimensions.iter().zip(shape).map(local).collect()
     }
 
+    /// The half-open range of each dimension that the device at `coordinates` holds, without padding.
+    #[must_use]
+    pub fn ranges(&self, shape: &[u64], mesh: &Mesh, coordinates: &[u64]) -> Vec<(u64, u64)> {
+        let range =
+            |(dimension, size): (&DimensionCut, &u64)| dimension.cut.range(*size, dimension.index(mesh, coordinates));
+        self.dimensions.iter().zip(shape).map(range).collect()
+    }
+
     /// Devices that hold each piece, of those that hold any: the mesh over the distinct pieces.
     #[must_use]
     pub fn replicas(&self, mesh: &Mesh) -> u64 {

@@ -93,13 +93,7 @@ impl PlannedWeight<'_> {
             .filter(|device| owners.is_none_or(|owners| owners.contains(device)))
             .map(|device| {
                 let coordinates = mesh.coordinates(device);
-                let ranges: Vec<(u64, u64)> = class
-                    .cuts
-                    .dimensions
-                    .iter()
-                    .zip(&self.weight.shape)
-                    .map(|(dimension, &size)| dimension.cut.range(size, dimension.index(mesh, &coordinates)))
-                    .collect();
+                let ranges = class.cuts.ranges(&self.weight.shape, mesh, &coordinates);
                 ShardPieceRecord {
                     device,
                     start: ranges.iter().map(|(start, _)| *start).collect(),

@@ -13,6 +13,7 @@ mod model;
 mod node;
 mod read;
 pub(crate) mod schema;
+mod sizes;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use std::path::Path;
 pub use compile::{PolicyMatcher, tables};
 pub use model::*;
 pub use schema::reference;
+pub use sizes::MeshSizesError;
 pub use written::Written;
 
 use crate::finding::{self, Finding, Label, Severity};

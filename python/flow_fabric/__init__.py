@@ -1,0 +1,59 @@
+"""Policy-as-code for model weights: ask how each tensor is sharded, quantized and loaded, and load it so.
+
+    import flow_fabric
+
+    policy = flow_fabric.Policy.load("policies/slot09.toml")
+    plan = policy.plan("checkpoints/slot09")
+    for weight in plan.slot("slot09").tensors:
+        print(weight.path, weight.spec, weight.scheme)
+
+`flow_fabric.jax` and `flow_fabric.torch` place weights on devices as a plan says.
+"""
+
+from collections.abc import Mapping
+
+from ._native import (
+    Candidate,
+    Component,
+    Device,
+    Finding,
+    LoadSettings,
+    Location,
+    Plan,
+    PlannedWeight,
+    Policy,
+    Resolution,
+    Slot,
+    __version__,
+)
+from .errors import (
+    CheckpointError,
+    FlowFabricError,
+    InternalError,
+    PlanError,
+    PolicyError,
+    UndecidedError,
+)
+
+Mapping.register(Plan)
+
+__all__ = [
+    "Candidate",
+    "CheckpointError",
+    "Component",
+    "Device",
+    "Finding",
+    "FlowFabricError",
+    "InternalError",
+    "LoadSettings",
+    "Location",
+    "Plan",
+    "PlanError",
+    "PlannedWeight",
+    "Policy",
+    "PolicyError",
+    "Resolution",
+    "Slot",
+    "UndecidedError",
+    "__version__",
+]
