@@ -140,7 +140,10 @@ fn search(x: &[Lanes; SUB]) -> (Lanes, Lanes) {
     let mut codes = [[0.0; LANES]; SUB];
     for step in 0..=20_u8 {
         let target = -1.0 + 0.1 * f32::from(step) + CODES;
-        let inverse: Lanes = std::array::from_fn(|l| target / (max[l] - min[l]));
+        let mut inverse = [0.0; LANES];
+        for l in 0..LANES {
+            inverse[l] = target / (max[l] - min[l]);
+        }
         let (mut sum_l, mut sum_l2, mut sum_xl) = ([0.0; LANES], [0.0; LANES], [0.0; LANES]);
         for ((x, w), codes) in x.iter().zip(&weights).zip(&mut codes) {
             for l in 0..LANES {
@@ -151,13 +154,21 @@ fn search(x: &[Lanes; SUB]) -> (Lanes, Lanes) {
                 sum_xl[l] += w[l] * code * x[l];
             }
         }
-        let determinant: Lanes = std::array::from_fn(|l| sum_w[l] * sum_l2[l] - sum_l[l] * sum_l[l]);
+        // Both quotients of a lane are made and one is taken: a branch would keep the lanes from one vector.
+        let (mut determinant, mut plain_scale) = ([0.0; LANES], [0.0; LANES]);
         let (mut this_scale, mut this_min) = ([0.0; LANES], [0.0; LANES]);
         for l in 0..LANES {
-            let fitted_min = (sum_l2[l] * sum_x[l] - sum_l[l] * sum_xl[l]) / determinant[l];
-            let fitted_scale = (sum_w[l] * sum_xl[l] - sum_x[l] * sum_l[l]) / determinant[l];
-            this_min[l] = if fitted_min > 0.0 { 0.0 } else { fitted_min };
-            this_scale[l] = if fitted_min > 0.0 { sum_xl[l] / sum_l2[l] } else { fitted_scale };
+            determinant[l] = sum_w[l] * sum_l2[l] - sum_l[l] * sum_l[l];
+            plain_scale[l] = sum_xl[l] / sum_l2[l];
+        }
+        for l in 0..LANES {
+            this_min[l] = (sum_l2[l] * sum_x[l] - sum_l[l] * sum_xl[l]) / determinant[l];
+            this_scale[l] = (sum_w[l] * sum_xl[l] - sum_x[l] * sum_l[l]) / determinant[l];
+        }
+        for l in 0..LANES {
+            let above = this_min[l] > 0.0;
+            this_scale[l] = if above { plain_scale[l] } else { this_scale[l] };
+            this_min[l] = if above { 0.0 } else { this_min[l] };
         }
         let mut error = [0.0; LANES];
         for ((x, w), codes) in x.iter().zip(&weights).zip(&codes) {
@@ -167,7 +178,7 @@ fn search(x: &[Lanes; SUB]) -> (Lanes, Lanes) {
             }
         }
         for l in 0..LANES {
-            let better = determinant[l] > 0.0 && error[l] < best[l];
+            let better = (determinant[l] > 0.0) & (error[l] < best[l]);
             best[l] = if better { error[l] } else { best[l] };
             scale[l] = if better { this_scale[l] } else { scale[l] };
             min[l] = if better { this_min[l] } else { min[l] };

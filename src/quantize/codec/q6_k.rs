@@ -80,7 +80,11 @@ fn search(x: &[Lanes; SUB]) -> Lanes {
     }
     let (mut scale, mut best) = ([0.0; SUBS], [0.0; SUBS]);
     for step in std::iter::once(0).chain(-9..=-1_i8).chain(1..=9) {
-        let inverse: Lanes = std::array::from_fn(|l| -(32.0 + 0.1 * f32::from(step)) / extreme[l]);
+        let target = -(32.0 + 0.1 * f32::from(step));
+        let mut inverse = [0.0; SUBS];
+        for l in 0..SUBS {
+            inverse[l] = target / extreme[l];
+        }
         let (mut sum_lx, mut sum_l2) = ([0.0; SUBS], [0.0; SUBS]);
         for x in x {
             for l in 0..SUBS {
@@ -92,12 +96,9 @@ fn search(x: &[Lanes; SUB]) -> Lanes {
         }
         for l in 0..SUBS {
             let fitted = sum_lx[l] / sum_l2[l];
-            // The first step is taken as it is, the others where they lower the error.
-            let taken = if step == 0 {
-                sum_l2[l] != 0.0
-            } else {
-                sum_l2[l] > 0.0 && sum_lx[l] * sum_lx[l] > best[l] * sum_l2[l]
-            };
+            // The first step is taken as it is, the others where they lower the error. (No branch: one vector.)
+            let lower = (sum_l2[l] > 0.0) & (sum_lx[l] * sum_lx[l] > best[l] * sum_l2[l]);
+            let taken = if step == 0 { sum_l2[l] != 0.0 } else { lower };
             scale[l] = if taken { fitted } else { scale[l] };
             best[l] = if taken { fitted * sum_lx[l] } else { best[l] };
         }
