@@ -67,6 +67,37 @@ pub fn counted(number: usize, noun: &str) -> String {
     format!("{} {noun}{plural}", count(number as u64))
 }
 
+/// A measured number: four significant digits, with a power of ten where it is very small or very large.
+///
+/// ```
+/// use flow_fabric::units::number;
+/// assert_eq!([0.0, 0.012_345, 44.25, -1234.5].map(number), ["0", "0.01235", "44.25", "-1234"]);
+/// assert_eq!([1.2e-7, 3.5e9, f64::INFINITY].map(number), ["1.2e-7", "3.5e9", "infinity"]);
+/// ```
+#[must_use]
+pub fn number(value: f64) -> String {
+    if value == 0.0 {
+        return "0".to_owned();
+    }
+    if !value.is_finite() {
+        let name = if value.is_nan() { "nan" } else { "infinity" };
+        return if value < 0.0 { format!("-{name}") } else { name.to_owned() };
+    }
+    let trimmed = |text: &str| {
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text.to_owned() }
+    };
+    // Rounded first, so that 9.9999 counts as 10.
+    let rounded = format!("{value:.3e}");
+    let (digits, exponent) = rounded.split_once('e').unwrap_or((&rounded, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent @ -4..=5) => {
+            let decimals = usize::try_from(3 - exponent).unwrap_or(0);
+            trimmed(&format!("{value:.decimals$}"))
+        }
+        _ => format!("{}e{exponent}", trimmed(digits)),
+    }
+}
+
 fn size(bytes: u128) -> String {
     const LARGER: [&str; 5] = ["MiB", "GiB", "TiB", "PiB", "EiB"];
     if bytes < 1024 {

@@ -402,6 +402,24 @@ codes! {
         bad "[siblings]\nqkv = [\"q_proj\", \"k_proj\", \"v_proj\"]\n# and a rule that quantizes `q_proj` alone"
         good "[siblings]\nqkv = [\"q_proj\", \"k_proj\", \"v_proj\"]\n# and a rule with `tokens = [\"[qkv]_proj\"]`"
 
+    LIMIT_BROKEN "FF417" "limit-broken" Error
+        what "A quantized weight does not keep to the limits of its rule or scheme."
+        why "The policy says how much drift is acceptable; what is measured on the written bytes is more, so nothing is published unless `--keep-going` says so."
+        bad "limits = { max_relative_error = 0.001 }\n# on `int4`"
+        good "limits = { max_relative_error = 0.02 }\n# on `int8`"
+
+    NONFINITE_WEIGHT "FF418" "nonfinite-weight" Error
+        what "A weight to be quantized holds values that are NaN or infinite."
+        why "One such value spoils the scale of its group, channel or whole tensor, silently; it nearly always means a broken checkpoint."
+        bad "# a checkpoint with a NaN in `mlp/w`, and a rule that quantizes it"
+        good "[quantization]\nnonfinite = \"keep\"\n# or a rule with `scheme = \"keep\"` before it"
+
+    NOT_COMPARED "FF419" "not-compared" Warning
+        what "A weight of one checkpoint has no partner of the same path and shape in the other."
+        why "Its values are in no figure: the comparison says nothing about it."
+        bad "flow-fabric drift --compare model/ other-model/"
+        good "flow-fabric drift --compare model/ model-quantized/"
+
     RENAME_COLLISION "FF480" "rename-collision" Error
         what "Two stored weights get the same path by renaming."
         why "Plans are keyed by path; with one of two weights lost, the plan would be wrong without a word. The weights concerned keep their stored paths."

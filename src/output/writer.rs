@@ -74,6 +74,12 @@ impl SafetensorsWriter {
         &self.output
     }
 
+    /// The same, to say what becomes of it.
+    #[must_use]
+    pub const fn output_mut(&mut self) -> &mut OutputDirectory {
+        &mut self.output
+    }
+
     /// Writes a piece of a tensor, `offset` bytes from its start. Pieces of several threads must not overlap.
     ///
     /// # Errors

@@ -195,6 +195,14 @@ impl Policy {
         &self.files
     }
 
+    /// The same policy with another output layout, as `--layout` asks for it.
+    #[must_use]
+    pub fn with_layout(mut self, layout: crate::quantize::Layout) -> Self {
+        let span = self.body.quantization.layout.as_ref().map_or(self.body.name.span, |own| own.span);
+        self.body.quantization.layout = Some(crate::source::Spanned::new(layout, span));
+        self
+    }
+
     /// How stored tensors become weights under this policy: excludes, declared layouts, renames, ties.
     #[must_use]
     pub fn group(&self, checkpoint: &Checkpoint) -> (Inventory, Vec<Finding>) {

@@ -1,9 +1,10 @@
-//! Quantization: schemes, what each layout stores, encoders and decoders, drift.
+//! Quantization: schemes, what each layout stores, encoders and decoders, drift; [`run`] carries a plan out.
 
 mod cast;
 mod codec;
 mod drift;
 pub mod layout;
+pub mod run;
 mod scheme;
 mod values;
 

@@ -1,4 +1,8 @@
 //! Quantization executed: what the policy's keys decide, what is written, what comes back, what is refused.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+mod gates;
+mod golden;
 mod keys;
+mod support;
+mod whole;

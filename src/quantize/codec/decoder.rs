@@ -120,6 +120,25 @@ impl Decoder {
         }
     }
 
+    /// The decoder of numbers that are stored as they are.
+    ///
+    /// # Errors
+    ///
+    /// [`Undecodable`] for a dtype that is not a plain float, and where there are too many values.
+    pub fn plain(dtype: Dtype, elements: u64) -> Result<Self, Undecodable> {
+        let size = values::plain_size(dtype).ok_or_else(|| Undecodable(format!("`{dtype}` is no plain float")))?;
+        let sized = usize::try_from(elements).ok().and_then(|elements| Some((elements, elements.checked_mul(size)?)));
+        let (elements, bytes) = sized.ok_or_else(|| Undecodable("it has too many values".into()))?;
+        Ok(Self {
+            method: Method::Plain(dtype),
+            roles: vec![Role::Weight],
+            sizes: vec![bytes],
+            dtypes: vec![dtype],
+            elements,
+            rounding: Dtype::F32,
+        })
+    }
+
     /// Number of values.
     #[must_use]
     pub fn elements(&self) -> usize {

@@ -230,6 +230,13 @@ impl Encoder {
         }
     }
 
+    /// Whether siblings may share what is settled: one scale over the whole tensor that engines take for all of a fused
+    /// weight.
+    #[must_use]
+    pub fn shares_global(&self) -> bool {
+        matches!(self.method, Method::Fp4(Fp4::Nv { .. }))
+    }
+
     /// A survey without values.
     #[must_use]
     pub fn survey(&self) -> Survey {
