@@ -504,6 +504,12 @@ codes! {
         bad "a `q4_0` tensor of a GGUF file, written to safetensors"
         good "its values in `f32`, as `dequantize` gives them"
 
+    ENGINE_METADATA "FF556" "engine-metadata" Warning
+        what "The file that is written lacks metadata or tensors without which engines do not load it."
+        why "A GGUF file is a whole model: sizes, vocabulary and the engine's own tensor names stand in it, and safetensors files do not have them."
+        bad "$ flow-fabric quantize q8_0.toml model.safetensors -o out"
+        good "$ flow-fabric quantize q8_0.toml model.safetensors -o out --metadata-from model-f16.gguf"
+
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."
         why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::RunOptions;
+use super::{Gguf, RunError, RunOptions};
+use crate::finding::Finding;
+use crate::inventory::Inventory;
 use crate::output::{Layout, OutputError, TensorSpec};
 use crate::quantize::Layout as Kind;
 
@@ -17,14 +19,25 @@ pub trait Container: Sync {
     /// # Errors
     /// [`OutputError::Unwritable`] for a tensor that the format cannot hold.
     fn lay_out(&self, tensors: &[TensorSpec], notes: &BTreeMap<String, String>) -> Result<Layout, OutputError>;
+
+    /// What users of the written files should know, and is no reason not to write them.
+    fn remarks(&self, tensors: &[TensorSpec]) -> Vec<Finding> {
+        let _ = tensors;
+        Vec::new()
+    }
 }
 
-/// The container of a layout.
-pub(super) fn of(layout: Option<Kind>, options: &RunOptions) -> Box<dyn Container> {
-    match layout {
+/// The container of what a run writes for a checkpoint.
+pub(super) fn of(
+    layout: Option<Kind>,
+    inventory: &Inventory,
+    options: &RunOptions,
+) -> Result<Box<dyn Container>, RunError> {
+    Ok(match layout {
+        Some(Kind::Gguf) => Box::new(Gguf::of(inventory, options.metadata_from.as_deref())?),
         // The names and companions of every other layout are those of safetensors files.
         Some(_) | None => Box::new(Safetensors { shard_bytes: options.shard_bytes }),
-    }
+    })
 }
 
 /// Safetensors files and their index.

@@ -37,6 +37,14 @@ pub enum RunError {
         /// Its file.
         file: Arc<str>,
     },
+    /// The key-value pairs of a GGUF file cannot be read.
+    #[error("the key-value pairs of `{path}` cannot be read")]
+    Metadata {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        finding: Option<Box<Finding>>,
+    },
     /// A weight needs more memory than the run is allowed.
     #[error("`{path}` needs {} of memory, and the budget is {}", crate::units::bytes(*needed), crate::units::bytes(*budget))]
     Memory {
@@ -65,6 +73,7 @@ impl RunError {
         match self {
             RunError::Read(error) => Some(error.finding()),
             RunError::Output(error) => Some(error.finding()),
+            RunError::Metadata { finding, .. } => finding.as_deref().cloned(),
             _ => None,
         }
     }

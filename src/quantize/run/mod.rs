@@ -14,13 +14,14 @@
 //! | `source.rs` | values of the source, decoded part by part |
 //! | `execute.rs`, `queue.rs` | parts on all threads: survey, encode, write, read back, compare |
 //! | `tally.rs`, `report.rs`, `gate.rs` | figures in the order of the checkpoint, and what they fail |
-//! | `container.rs`, `config.rs` | what is written besides the bytes of tensors |
+//! | `container.rs`, `gguf.rs`, `config.rs` | what is written besides the bytes of tensors |
 
 mod config;
 mod container;
 mod error;
 mod execute;
 mod gate;
+mod gguf;
 mod queue;
 mod region;
 mod report;
@@ -35,6 +36,7 @@ use std::time::Instant;
 
 pub use container::{Container, Safetensors};
 pub use error::RunError;
+pub use gguf::Gguf;
 pub use report::{DriftReport, FORMAT, FORMAT_VERSION, RuleDrift, RunFigures, Seconds, Status, Totals, WeightDrift};
 
 use crate::Dtype;
@@ -68,6 +70,8 @@ pub struct RunOptions {
     pub keep_going: bool,
     /// Bytes of tensors in a file, at most; `None` is one file.
     pub shard_bytes: Option<u64>,
+    /// A GGUF file of the same model whose key-value pairs a GGUF output takes.
+    pub metadata_from: Option<PathBuf>,
     /// Read back what was written and compare it with the source. Without it there are no figures and no gates.
     pub verify: bool,
     /// Of each path template so many weights, evenly spread; only [`drift`] samples.
@@ -83,6 +87,7 @@ impl Default for RunOptions {
             resume: false,
             keep_going: false,
             shard_bytes: Some(5_000_000_000),
+            metadata_from: None,
             verify: true,
             sample: None,
         }
@@ -130,7 +135,7 @@ pub fn run(
     progress: &dyn Progress,
 ) -> Result<(DriftReport, Vec<Finding>), RunError> {
     let layout = policy.quantization.layout.as_ref().map(|layout| layout.value);
-    let container = container::of(layout, options);
+    let container = container::of(layout, &plan.inventory, options)?;
     run_into(policy, plan, target, &*container, options, progress)
 }
 
@@ -306,7 +311,8 @@ fn stamps(inventory: &Inventory, options: &RunOptions, hasher: &mut blake3::Hash
     for file in &inventory.files {
         hasher.update(format!("{} {:?}\n", file.path, file.stamp).as_bytes());
     }
-    hasher.update(format!("{:?} {}\n", options.shard_bytes, env!("CARGO_PKG_VERSION")).as_bytes());
+    let RunOptions { shard_bytes, metadata_from, .. } = options;
+    hasher.update(format!("{shard_bytes:?} {metadata_from:?} {}\n", env!("CARGO_PKG_VERSION")).as_bytes());
 }
 
 /// Where a run writes to.
@@ -351,6 +357,7 @@ fn write(
         writer.output_mut().keep_on_failure(false);
         return Ok((report, findings));
     }
+    findings.extend(writing.container.remarks(&work.outputs));
     progress.begin("publishing", None);
     let publishing = Instant::now();
     let beside = beside(work.inventory);
