@@ -114,7 +114,7 @@ fn check(checkpoint: &Checkpoint, findings: &[Finding], data: &[u8], disjoint: b
             let bytes = tensor.dtype.bytes_for(steps.fold(1, u64::saturating_add)).expect("a span in 64 bits");
             assert!(offset.checked_add(bytes).is_some_and(|end| end <= data.len() as u64), "beyond the file");
         }
-        if let Some(offset) = tensor.bytes.offset {
+        if let Some(offset) = tensor.bytes.offset.filter(|_| !checkpoint.aliases.contains(&tensor.name)) {
             ranges.push((offset, offset.checked_add(tensor.bytes.length).expect("an end in 64 bits")));
         }
     }

@@ -7,6 +7,7 @@ pub mod analysis;
 pub mod array;
 #[cfg(feature = "cli")]
 pub mod cli;
+pub mod convert;
 mod dtype;
 pub mod finding;
 pub mod inventory;

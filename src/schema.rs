@@ -8,6 +8,7 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::Value;
 
+use crate::convert::ConvertRecord;
 use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
 use crate::plan::diff::PlanDiff;
@@ -27,6 +28,11 @@ pub struct SchemaDocument {
 
 /// Every schema, by name.
 pub static ALL: &[SchemaDocument] = &[
+    SchemaDocument {
+        name: "convert",
+        about: "what a conversion wrote, as `convert --format json` prints it",
+        build: root::<ConvertRecord>,
+    },
     SchemaDocument {
         name: "diff",
         about: "what differs between two plans, as `diff --format json` prints it",

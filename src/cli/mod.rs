@@ -6,6 +6,7 @@
 mod check;
 mod color;
 mod completions;
+mod convert;
 mod diff;
 mod explain;
 mod files;
@@ -16,7 +17,6 @@ mod inspect;
 mod lints;
 mod man;
 mod plan;
-#[allow(dead_code, reason = "the first verb that takes long drops this line and the two in `ui.rs`")]
 mod progress;
 mod reference;
 mod rule;
@@ -70,6 +70,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     Graph(graph::GraphVerb),
     Inspect(inspect::Inspect),
+    Convert(convert::Convert),
     Rule(rule::Rule),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -86,6 +87,7 @@ impl Command {
             Command::Snapshot(verb) => verb.run(ui),
             Command::Graph(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
+            Command::Convert(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),
             Command::Completions(verb) => verb.run(ui),

@@ -123,13 +123,11 @@ impl Ui {
     }
 
     /// Whether a line that is drawn again and again has a place: standard error is a terminal, and nobody asked for quiet.
-    #[allow(dead_code, reason = "as `progress`")]
     pub(super) fn draws_progress(&self) -> bool {
         self.stderr.columns.is_some() && !self.quiet
     }
 
     /// Whether these are the streams of the process, so that its signals are ours.
-    #[allow(dead_code, reason = "as `progress`")]
     pub(super) const fn is_process(&self) -> bool {
         matches!(self.stderr.sink, Sink::Stderr(_))
     }

@@ -1,6 +1,6 @@
 //! Checkpoints: the stored tensors of one model, as its files name them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ pub struct Checkpoint {
     pub contents: BTreeMap<String, Arc<[u8]>>,
     /// How the tensors lie in their files that do not lie there as they are, by name. Only a conversion reads them.
     pub indirect: BTreeMap<String, Indirect>,
+    /// Names that a safetensors file's metadata gives to a tensor beside its own: the tied weights that were left out of it. They
+    /// are among `tensors`, with the same bytes.
+    pub aliases: BTreeSet<String>,
     /// What the model's `config.json` says about ties and quantization, where there is one.
     pub config: Option<ModelConfig>,
 }
@@ -38,6 +41,7 @@ impl Checkpoint {
             tensors: Vec::new(),
             contents: BTreeMap::new(),
             indirect: BTreeMap::new(),
+            aliases: BTreeSet::new(),
             config: None,
         }
     }

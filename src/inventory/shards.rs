@@ -1,6 +1,6 @@
 //! Putting a checkpoint together from its files.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::file::OpenFile;
 use super::header::Header;
 use super::index::ShardIndex;
+use super::name;
 use super::names::Names;
 use super::trouble::{Report, Trouble, quoted};
 use super::{ByteRange, Checkpoint, CheckpointFile, Container, FileId, StoredTensor};
@@ -42,7 +43,10 @@ impl Shards {
         Self { checkpoint, findings: Vec::new(), read, names: Names::default() }
     }
 
-    pub(super) fn finish(self) -> (Checkpoint, Vec<Finding>) {
+    pub(super) fn finish(mut self) -> (Checkpoint, Vec<Finding>) {
+        // After all files: a tensor of any file goes before an alias of its name.
+        (0..self.checkpoint.files.len())
+            .for_each(|at| self.take_aliases(FileId(u32::try_from(at).unwrap_or(u32::MAX))));
         (self.checkpoint, self.findings)
     }
 
@@ -174,6 +178,40 @@ impl Shards {
             report.push(Trouble::anywhere(&code::UNINDEXED_TENSOR, message).help("they are in the inventory"));
         }
         report.finish(&mut self.findings);
+    }
+}
+
+impl Shards {
+    /// Adds the names that a file's metadata gives to its tensors beside their own, as safetensors' `save_model` writes tied
+    /// weights: the name that was left out, with the name that stands for it. Anything else in the metadata is not about names.
+    fn take_aliases(&mut self, id: FileId) {
+        if self.checkpoint.container != Container::Safetensors {
+            return;
+        }
+        let Some(file) = self.checkpoint.files.get(id.0 as usize) else { return };
+        let pairs: Vec<(String, String)> = file
+            .metadata
+            .iter()
+            .filter_map(|(alias, value)| Some((alias.clone(), value.as_text()?.to_owned())))
+            .filter(|(alias, _)| name::objection(alias).is_none())
+            .collect();
+        if pairs.is_empty() {
+            return;
+        }
+        let tensors = &self.checkpoint.tensors;
+        let here = tensors.iter().enumerate().filter(|(_, tensor)| tensor.bytes.file == Some(id));
+        let here: HashMap<&str, usize> = here.map(|(at, tensor)| (tensor.name.as_str(), at)).collect();
+        let found: Vec<(String, StoredTensor)> = pairs
+            .into_iter()
+            .filter_map(|(alias, name)| Some((alias, tensors.get(*here.get(name.as_str())?)?.clone())))
+            .collect();
+        for (alias, tensor) in found {
+            if !self.names.contains(&self.checkpoint.tensors, &alias) {
+                self.checkpoint.aliases.insert(alias.clone());
+                self.checkpoint.tensors.push(StoredTensor { name: alias, ..tensor });
+                self.names.note_last(&self.checkpoint.tensors);
+            }
+        }
     }
 }
 

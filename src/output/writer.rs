@@ -99,6 +99,33 @@ impl SafetensorsWriter {
         read_exact_at(file, bytes, at).map_err(OutputError::io("read back", path))
     }
 
+    /// Writes all tensors to disk and forgets them in memory, where the system can, so that what is read back is what the disk
+    /// holds.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn settle(&self) -> Result<(), OutputError> {
+        for (path, file) in &self.files {
+            let written = failpoint::hit("writer/settle").and_then(|()| file.sync_all());
+            written.map_err(OutputError::io("write", path))?;
+            #[cfg(target_os = "linux")]
+            {
+                // Advice: what is not taken costs nothing.
+                let _ = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a tensor back and digests it (XXH3, 64 bits).
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn digest(&self, tensor: usize) -> Result<u64, OutputError> {
+        let (place, _) = self.key(tensor)?;
+        self.digest_at(tensor, place)
+    }
+
     /// Notes that all of a tensor is written, with a digest of its bytes as they are read back, and returns that digest
     /// (XXH3, 64 bits). In a run that cannot be resumed it may be left out.
     ///
@@ -106,7 +133,7 @@ impl SafetensorsWriter {
     /// [`OutputError::Io`].
     pub fn finish(&self, tensor: usize) -> Result<u64, OutputError> {
         let (place, key) = self.key(tensor)?;
-        let digest = self.digest(tensor, place)?;
+        let digest = self.digest_at(tensor, place)?;
         self.output.finish(&key, &format!("{digest:016x}"))?;
         Ok(digest)
     }
@@ -121,7 +148,7 @@ impl SafetensorsWriter {
         }
         let (place, key) = self.key(tensor)?;
         match self.output.finished().get(&key) {
-            Some(noted) => Ok(*noted == format!("{:016x}", self.digest(tensor, place)?)),
+            Some(noted) => Ok(*noted == format!("{:016x}", self.digest_at(tensor, place)?)),
             None => Ok(false),
         }
     }
@@ -160,7 +187,7 @@ impl SafetensorsWriter {
         Ok((place, format!("{file}:{}+{}", place.offset, place.length)))
     }
 
-    fn digest(&self, tensor: usize, place: Placement) -> Result<u64, OutputError> {
+    fn digest_at(&self, tensor: usize, place: Placement) -> Result<u64, OutputError> {
         let mut hasher = Xxh3Default::new();
         let mut piece = vec![0; usize::try_from(place.length).unwrap_or(PIECE).min(PIECE)];
         let mut at = 0;

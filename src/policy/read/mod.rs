@@ -7,6 +7,7 @@ mod samplers;
 mod settings;
 mod view;
 
+pub(crate) use self::settings::bytes as parse_bytes;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
