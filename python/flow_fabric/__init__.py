@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from ._native import (
     Candidate,
     Component,
+    Cut,
     Device,
     Finding,
     LoadSettings,
@@ -26,12 +27,15 @@ from ._native import (
     Slot,
     __version__,
 )
+from ._quantized import QuantizedWeight
 from .errors import (
     CheckpointError,
     FlowFabricError,
     InternalError,
+    LoadError,
     PlanError,
     PolicyError,
+    ShardingError,
     UndecidedError,
 )
 
@@ -41,10 +45,12 @@ __all__ = [
     "Candidate",
     "CheckpointError",
     "Component",
+    "Cut",
     "Device",
     "Finding",
     "FlowFabricError",
     "InternalError",
+    "LoadError",
     "LoadSettings",
     "Location",
     "Plan",
@@ -52,7 +58,9 @@ __all__ = [
     "PlannedWeight",
     "Policy",
     "PolicyError",
+    "QuantizedWeight",
     "Resolution",
+    "ShardingError",
     "Slot",
     "UndecidedError",
     "__version__",

@@ -44,5 +44,13 @@ class UndecidedError(FlowFabricError):
     """A decision that depends on facts of the weight that were not given."""
 
 
+class LoadError(FlowFabricError):
+    """Tensor bytes that cannot be read."""
+
+
+class ShardingError(FlowFabricError):
+    """A plan that an engine cannot hold, or that is for another mesh."""
+
+
 class InternalError(FlowFabricError):
     """A bug in this package."""

@@ -21,6 +21,7 @@ pub(super) enum Kind {
     Checkpoint,
     Plan,
     Undecided,
+    Load,
     Internal,
 }
 
@@ -31,6 +32,7 @@ impl Kind {
             Kind::Checkpoint => "CheckpointError",
             Kind::Plan => "PlanError",
             Kind::Undecided => "UndecidedError",
+            Kind::Load => "LoadError",
             Kind::Internal => "InternalError",
         }
     }

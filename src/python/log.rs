@@ -8,7 +8,7 @@ use crate::finding::render::{Format, Options, render};
 use crate::plan::Plan;
 use crate::units;
 
-const INFO: u8 = 20;
+pub(super) const INFO: u8 = 20;
 const WARNING: u8 = 30;
 const ERROR: u8 = 40;
 

@@ -3,14 +3,18 @@
 //! Classes are frozen and share their data behind `Arc`s, so threads may use one object at once. Every call that reads
 //! files or walks a checkpoint runs on a thread of its own ([`call`]) with the GIL released, and ends on Ctrl-C.
 
+mod buffer;
 mod call;
 mod convert;
 mod error;
 mod finding;
+mod form;
+mod load;
 mod log;
 mod names;
 mod plan;
 mod policy;
+mod progress;
 mod resolution;
 mod resolver;
 mod slot;
@@ -27,7 +31,13 @@ use crate::cli::{self, Ui};
 #[pyo3(name = "_native")]
 mod native {
     #[pymodule_export]
+    use super::buffer::PyBuffer;
+    #[pymodule_export]
     use super::finding::{PyFinding, PyLocation};
+    #[pymodule_export]
+    use super::form::PyForm;
+    #[pymodule_export]
+    use super::load::{PyLoadedTensor, PyLoadedWeight};
     #[pymodule_export]
     use super::plan::{PyDevice, PyPlan};
     #[pymodule_export]
@@ -39,7 +49,7 @@ mod native {
     #[pymodule_export]
     use super::slot::PySlot;
     #[pymodule_export]
-    use super::weight::{PyComponent, PyLoadSettings, PyPlannedWeight};
+    use super::weight::{PyComponent, PyCut, PyLoadSettings, PyPlannedWeight};
 
     #[pymodule_export]
     #[expect(non_upper_case_globals, reason = "Python's name for it")]

@@ -1,18 +1,20 @@
 //! Plans: a mapping from path to planned weight, with devices, slots and findings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
 use pyo3::types::PyTuple;
 
 use super::finding::PyFinding;
+use super::load::PyLoadedWeight;
 use super::resolver::Resolver;
 use super::slot::PySlot;
 use super::weight::PyPlannedWeight;
-use super::{call, convert};
+use super::{call, convert, load, names};
 use crate::finding::suggest;
 use crate::plan::explain::{LayerOf, Subject, explain};
 use crate::plan::layers::Layers;
@@ -47,7 +49,7 @@ pub(super) struct PyDevice {
 }
 
 impl Shared {
-    fn index(&self, path: &str) -> Option<usize> {
+    pub(super) fn index(&self, path: &str) -> Option<usize> {
         let by_path = self.by_path.get_or_init(|| {
             self.plan.inventory.weights.iter().enumerate().map(|(index, weight)| (weight.path.clone(), index)).collect()
         });
@@ -132,6 +134,12 @@ impl PyPlan {
         &self.shared.plan.inventory.name
     }
 
+    /// The characters at which paths are cut.
+    #[getter]
+    fn separators(&self) -> String {
+        self.shared.policy.separators.chars().iter().collect()
+    }
+
     /// Sizes of the mesh by axis, major to minor.
     #[getter]
     fn mesh(&self) -> IndexMap<String, u64> {
@@ -204,6 +212,39 @@ impl PyPlan {
         Ok(crate::cli::explanation_text(&explanation, Some(&form)))
     }
 
+    /// Reads a device's part of the checkpoint: a dictionary from path to numpy array, or to ``QuantizedWeight`` where a
+    /// weight is stored as codes. Nothing is encoded anew.
+    ///
+    /// ``device`` is a number or coordinates; it may be left out on a mesh of one device. ``tensors`` are paths or
+    /// ``PlannedWeight``s, all when left out; what other devices own is left out. ``progress`` is called as
+    /// ``progress(step, done, total)`` with bytes; ``True`` draws a bar with tqdm.
+    #[pyo3(signature = (device = None, tensors = None, *, threads = None, progress = None))]
+    fn load<'py>(
+        slf: &Bound<'py, Self>,
+        device: Option<&Bound<'py, PyAny>>,
+        tensors: Option<&Bound<'py, PyAny>>,
+        threads: Option<usize>,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        static LOAD: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        // Arrays are Python's business: `_load` makes them over what `read` gives.
+        LOAD.import(slf.py(), "flow_fabric._load", "load")?.call1((slf, device, tensors, threads, progress))
+    }
+
+    /// What ``load`` makes arrays of.
+    #[pyo3(signature = (device, paths, threads, progress))]
+    fn _read(
+        &self,
+        py: Python<'_>,
+        device: &Bound<'_, PyAny>,
+        paths: Option<BTreeSet<String>>,
+        threads: Option<usize>,
+        progress: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Vec<PyLoadedWeight>> {
+        let device = names::device(&self.shared.plan.mesh, device)?;
+        load::read(py, &self.shared, device, paths, threads, progress)
+    }
+
     /// The whole plan as the command line's ``plan --format json`` prints it.
     fn to_json(&self, py: Python<'_>) -> PyResult<String> {
         let shared = Arc::clone(&self.shared);
@@ -211,7 +252,7 @@ impl PyPlan {
             let mut text = Vec::new();
             shared.plan.write_json(&mut text).map(|()| text)
         };
-        let text = call::run(py, || (), write)?.map_err(|error| PyValueError::new_err(error.to_string()))?;
+        let text = call::run(py, write)?.map_err(|error| PyValueError::new_err(error.to_string()))?;
         String::from_utf8(text).map_err(|error| PyValueError::new_err(error.to_string()))
     }
 

@@ -109,7 +109,7 @@ impl PyPolicy {
     fn new(py: Python<'_>, policy: Policy, file: String) -> PyResult<Self> {
         let policy = Arc::new(policy);
         let compiled = Arc::clone(&policy);
-        match call::run(py, || (), move || compiled.compile().map(Resolver::new))? {
+        match call::run(py, move || compiled.compile().map(Resolver::new))? {
             Ok(resolver) => Ok(Self { policy, resolver: Arc::new(resolver), file }),
             Err(error) => Err(error::raise(py, error::Kind::Policy, &error.to_string(), Vec::new())),
         }
@@ -145,7 +145,7 @@ impl PyPolicy {
             let options = LoadOptions { allow_outside, ..LoadOptions::default() };
             Policy::load_with(&read, options)
         };
-        match call::run(py, || (), load)? {
+        match call::run(py, load)? {
             Ok(policy) => Self::new(py, policy, path.display().to_string()),
             Err(failed) => Err(error::not_loaded(py, &path, failed)),
         }
@@ -156,7 +156,7 @@ impl PyPolicy {
     #[pyo3(signature = (text, *, name = "policy.toml".to_owned()))]
     fn loads(py: Python<'_>, text: String, name: String) -> PyResult<Self> {
         let called = name.clone();
-        match call::run(py, || (), move || Policy::parse(&called, &text))? {
+        match call::run(py, move || Policy::parse(&called, &text))? {
             Ok(policy) => Self::new(py, policy, name),
             Err(refused) => Err(error::rejected(py, &refused)),
         }
@@ -208,7 +208,7 @@ impl PyPolicy {
             let looked_for = |code: &Code| over || !(code.id.starts_with("FF4") || code.id.starts_with("FF5"));
             Ok(levels::settle(&policy.lints, findings, looked_for))
         };
-        let findings = call::run(py, || (), check)?.map_err(|failed| failed.raise(py))?;
+        let findings = call::run(py, check)?.map_err(|failed| failed.raise(py))?;
         Ok(PyFinding::all(&findings, self.policy.sources()))
     }
 
@@ -265,7 +265,7 @@ impl PyPolicy {
             plan.findings = levels::settle(&policy.lints, findings, |code| !code.id.starts_with("FF3"));
             Ok(plan)
         };
-        let plan = call::run(py, || (), resolve)?.map_err(|failed| failed.raise(py))?;
+        let plan = call::run(py, resolve)?.map_err(|failed| failed.raise(py))?;
         if strict && worst(&plan.findings) == Some(Severity::Error) {
             return Err(error::of_findings(py, error::Kind::Plan, &plan.findings, &plan.sources));
         }

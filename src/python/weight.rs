@@ -6,10 +6,11 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::types::{PySlice, PyTuple};
 
+use super::form::PyForm;
 use super::plan::Shared;
 use super::{convert, names};
-use crate::mesh::PartitionSpec;
-use crate::plan::shard::Cuts;
+use crate::mesh::{Cut, Mesh, PartitionSpec};
+use crate::plan::shard::{Cuts, DimensionCut};
 use crate::plan::{LoadPlan, PlannedWeight};
 
 /// A weight and what is decided for it.
@@ -32,12 +33,45 @@ pub(super) struct PyComponent {
     shape: Py<PyTuple>,
     /// Its spec, derived from the weight's; ``None`` when no partition rule matched.
     spec: Option<Py<PyTuple>>,
+    /// How each dimension is cut.
+    cuts: Vec<PyCut>,
     /// The file; ``None`` where it is not known or not yet written.
     file: Option<String>,
     /// First byte in the file.
     offset: Option<u64>,
     /// Number of bytes.
     length: u64,
+}
+
+/// How one dimension is cut over the devices of its axes.
+#[pyclass(frozen, get_all, eq, name = "Cut", module = "flow_fabric")]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct PyCut {
+    /// The axes, major to minor; empty when the dimension is not split.
+    axes: Vec<String>,
+    /// ``whole``, ``even``, ``padded`` or ``uneven``.
+    kind: &'static str,
+    /// Elements per device, where it is split.
+    chunk: Option<u64>,
+    /// Neighbouring devices that keep the same chunk.
+    replicas: u64,
+}
+
+impl PyCut {
+    fn all(cuts: &Cuts, mesh: &Mesh) -> Vec<Self> {
+        let cut = |dimension: &DimensionCut| {
+            let (kind, chunk, replicas) = match dimension.cut {
+                Cut::Whole => ("whole", None, 1),
+                Cut::Even { chunk, replicas } => ("even", Some(chunk), replicas),
+                Cut::Padded { chunk } => ("padded", Some(chunk), 1),
+                Cut::Uneven { chunk } => ("uneven", Some(chunk), 1),
+            };
+            // A declared fallback may leave a dimension whole that the spec would split.
+            let axes: &[_] = if chunk.is_some() { &dimension.axes } else { &[] };
+            Self { axes: axes.iter().map(|&axis| mesh.name(axis).to_owned()).collect(), kind, chunk, replicas }
+        };
+        cuts.dimensions.iter().map(cut).collect()
+    }
 }
 
 /// How a weight is read.
@@ -137,6 +171,12 @@ impl PyPlannedWeight {
         Ok(self.planned()?.partition_rule())
     }
 
+    /// How each dimension is cut.
+    #[getter]
+    fn cuts(&self) -> PyResult<Vec<PyCut>> {
+        Ok(PyCut::all(&self.planned()?.class().cuts, &self.shared.plan.mesh))
+    }
+
     /// Ways out that were taken: ``replicated``, ``padded``, ``uneven``, ``fewer-units``, ``unmatched``.
     #[getter]
     fn fallbacks(&self) -> PyResult<Vec<&'static str>> {
@@ -195,6 +235,7 @@ impl PyPlannedWeight {
                     dtype: tensor.dtype.name().to_owned(),
                     shape: PyTuple::new(py, &tensor.shape)?.unbind(),
                     spec: self.own_spec(py, &cuts.spec)?,
+                    cuts: PyCut::all(&cuts.cuts, &self.shared.plan.mesh),
                     file: file.map(|file| file.path.to_string()),
                     offset: tensor.bytes.offset,
                     length: tensor.bytes.length,
@@ -217,6 +258,7 @@ impl PyPlannedWeight {
                     dtype: component.dtype.name().to_owned(),
                     shape: PyTuple::new(py, &component.shape)?.unbind(),
                     spec: self.own_spec(py, &component.cuts.spec)?,
+                    cuts: PyCut::all(&component.cuts.cuts, &self.shared.plan.mesh),
                     file: None,
                     offset: None,
                     length: component.dtype.bytes_for(elements).unwrap_or_default(),
@@ -231,6 +273,12 @@ impl PyPlannedWeight {
         let Some(ranges) = self.ranges(&planned.class().cuts, &planned.weight.shape, device)? else { return Ok(None) };
         let end = |end: u64| isize::try_from(end).unwrap_or(isize::MAX);
         PyTuple::new(py, ranges.iter().map(|(start, stop)| PySlice::new(py, end(*start), end(*stop), 1))).map(Some)
+    }
+
+    /// How its stored components make it up.
+    #[getter]
+    fn form(&self) -> PyResult<PyForm> {
+        Ok(PyForm::whole(&self.planned()?))
     }
 
     /// The weight as ``plan --format json`` has it.
@@ -260,6 +308,16 @@ impl PyPlannedWeight {
 impl PyComponent {
     fn __repr__(&self, py: Python<'_>) -> String {
         format!("<Component {}: {} {} {}>", self.name, self.role, self.dtype, self.shape.bind(py))
+    }
+}
+
+#[pymethods]
+impl PyCut {
+    fn __repr__(&self) -> String {
+        match self.chunk {
+            Some(chunk) => format!("<Cut over {}: {} chunks of {chunk}>", self.axes.join(", "), self.kind),
+            None => "<Cut: whole>".to_owned(),
+        }
     }
 }
 

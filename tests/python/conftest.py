@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-import flow_fabric
-from support import ROOT
+# Before anything imports JAX: a mesh needs devices.
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+os.environ["JAX_PLATFORMS"] = "cpu"
+
+import flow_fabric  # noqa: E402
+from support import ROOT  # noqa: E402
 
 TINY = """
 language = 1

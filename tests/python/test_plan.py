@@ -68,7 +68,7 @@ def test_slots_hold_weights_and_profiles(root: Path, small: Plan) -> None:
     assert small.slot("one").sampler is None
     plan = Policy.load(root / "policies/slot09.toml").plan(root / "examples/slot09.jsonl")
     slot = plan.slot("slot09")
-    assert slot.sampler is not None and slot.sampler["name"] == "greedy" and slot.sampler["temperature"] == 0.0
+    assert slot.sampler is not None and slot.sampler["name"] == "greedy" and slot.sampler["profile"]["temperature"] == 0.0
     assert repr(slot) == "<Slot slot09: 7 tensors, sampler greedy>"
     with pytest.raises(KeyError, match="did you mean `slot09`"):
         plan.slot("slot9")
