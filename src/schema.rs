@@ -15,6 +15,7 @@ use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
 use crate::policy::draw::Drawing;
+use crate::sample::SampleReport;
 
 /// A schema and its name.
 #[derive(Debug)]
@@ -57,6 +58,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "plan",
         about: "a resolved plan, as `plan --format json` prints it",
         build: root::<PlanRecord>,
+    },
+    SchemaDocument {
+        name: "sample",
+        about: "tokens drawn from logits, as `sample --format json` prints them",
+        build: root::<SampleReport>,
     },
     SchemaDocument { name: "policy", about: "a policy file", build: policy::schema::schema },
 ];

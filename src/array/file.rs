@@ -7,6 +7,7 @@ use std::path::Path;
 use super::{Array, npy};
 use crate::finding::Finding;
 use crate::inventory::{Checkpoint, Container, OpenError};
+use crate::storage::{OpenTrouble, open_regular};
 
 /// Largest array that is read whole.
 pub const MAX_BYTES: u64 = 1 << 33;
@@ -41,6 +42,12 @@ pub enum ArrayError {
         /// What is wrong with it.
         findings: Vec<Finding>,
     },
+    /// An archive of arrays, such as NumPy's `.npz` or torch's `.pt`.
+    #[error("`{path}` is a zip archive; save the one array, as `.npy` or `.safetensors`")]
+    Archive {
+        /// The file.
+        path: String,
+    },
     /// The file could not be opened as a checkpoint.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -64,14 +71,19 @@ pub enum ArrayError {
     },
 }
 
+/// The first names; a checkpoint in place of an array would list thousands.
 fn list(names: &[String]) -> String {
-    match names {
-        [] => "no tensors".to_owned(),
-        _ => names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", "),
+    const LISTED: usize = 6;
+    let mut shown: Vec<String> = names.iter().take(LISTED).map(|name| format!("`{name}`")).collect();
+    match names.len() {
+        0 => return "no tensors".to_owned(),
+        many if many > LISTED => shown.push(format!("and {} more", many - LISTED)),
+        _ => {}
     }
+    shown.join(", ")
 }
 
-/// Reads an array from a `.npy` or a `.safetensors` file.
+/// Reads an array from a `.npy` or a `.safetensors` file, told apart by their first bytes.
 ///
 /// `name` says which tensor of a safetensors file; a file with one tensor needs none.
 ///
@@ -81,33 +93,47 @@ fn list(names: &[String]) -> String {
 pub fn read(path: &Path, name: Option<&str>) -> Result<Array, ArrayError> {
     let shown = path.display().to_string();
     let at = |source| ArrayError::Io { path: shown.clone(), source };
-    if path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("npy")) {
-        let mut file = File::open(path).map_err(at)?;
-        let bytes = file.metadata().map_err(at)?.len();
-        if bytes > MAX_BYTES {
-            return Err(ArrayError::Size { path: shown, bytes });
+    let (mut file, length) = match open_regular(path) {
+        Ok((file, stamp)) => (file, stamp.size),
+        Err(OpenTrouble::Io(source)) => return Err(at(source)),
+        Err(OpenTrouble::NotRegular(what)) => {
+            return Err(at(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}"))));
         }
-        let mut contents = Vec::new();
-        file.read_to_end(&mut contents).map_err(at)?;
-        let header = npy::read(&contents).map_err(|trouble| ArrayError::Npy {
-            path: shown.clone(),
-            offset: trouble.offset,
-            what: trouble.what,
-        })?;
-        contents.drain(..header.data);
-        return Array::new(header.dtype, header.shape, contents).ok_or(ArrayError::Npy {
-            path: shown,
-            offset: header.data,
-            what: "data of another size".to_owned(),
-        });
+    };
+    let mut magic = Vec::new();
+    Read::by_ref(&mut file).take(6).read_to_end(&mut magic).map_err(at)?;
+    file.seek(SeekFrom::Start(0)).map_err(at)?;
+    let named = |ending: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending));
+    match magic.as_slice() {
+        b"\x93NUMPY" => read_npy(file, length, shown),
+        [b'P', b'K', ..] => Err(ArrayError::Archive { path: shown }),
+        _ if named("npy") => read_npy(file, length, shown),
+        _ => read_safetensors(file, length, name, shown),
     }
-    read_safetensors(path, name, shown)
 }
 
-fn read_safetensors(path: &Path, name: Option<&str>, shown: String) -> Result<Array, ArrayError> {
+fn read_npy(file: File, length: u64, shown: String) -> Result<Array, ArrayError> {
+    if length > MAX_BYTES {
+        return Err(ArrayError::Size { path: shown, bytes: length });
+    }
+    let mut contents = Vec::new();
+    let read = file.take(MAX_BYTES).read_to_end(&mut contents);
+    read.map_err(|source| ArrayError::Io { path: shown.clone(), source })?;
+    let header = npy::read(&contents).map_err(|trouble| ArrayError::Npy {
+        path: shown.clone(),
+        offset: trouble.offset,
+        what: trouble.what,
+    })?;
+    contents.drain(..header.data);
+    Array::new(header.dtype, header.shape, contents).ok_or(ArrayError::Npy {
+        path: shown,
+        offset: header.data,
+        what: "data of another size".to_owned(),
+    })
+}
+
+fn read_safetensors(mut file: File, length: u64, name: Option<&str>, shown: String) -> Result<Array, ArrayError> {
     let at = |source| ArrayError::Io { path: shown.clone(), source };
-    let mut file = File::open(path).map_err(at)?;
-    let length = file.metadata().map_err(at)?.len();
     let (checkpoint, findings) = Checkpoint::from_reader(&mut file, length, &shown, Container::Safetensors);
     if checkpoint.tensors.is_empty() && !findings.is_empty() {
         return Err(ArrayError::Safetensors { path: shown, findings });

@@ -3,6 +3,7 @@
 //! Only this module meets the outside: streams, terminal and environment come in through a [`Ui`], and every outcome
 //! leaves through [`Status`]. [`main`] is the binary; the Python module and the tests enter [`run`].
 
+mod arrays;
 mod check;
 mod color;
 mod completions;
@@ -20,6 +21,7 @@ mod plan;
 mod progress;
 mod reference;
 mod rule;
+mod sample;
 mod schema;
 mod snapshot;
 mod stop;
@@ -70,6 +72,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     Graph(graph::GraphVerb),
     Inspect(inspect::Inspect),
+    Sample(sample::Sample),
     Convert(convert::Convert),
     Rule(rule::Rule),
     Schema(schema::Schema),
@@ -87,6 +90,7 @@ impl Command {
             Command::Snapshot(verb) => verb.run(ui),
             Command::Graph(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
+            Command::Sample(verb) => verb.run(ui),
             Command::Convert(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),

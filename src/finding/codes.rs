@@ -737,6 +737,12 @@ codes! {
         why "The files are named by position only; without a known tree, weights cannot be given their names and are called by their files."
         bad "ckpt-0 with 3 files"
         good "ckpt-0 with the 770 files of Grok-1"
+
+    UNSAMPLED_ROW "FF750" "unsampled-row" Error
+        what "A row of logits has no token: a NaN, a +inf on an allowed token, or every token is masked."
+        why "Such a row is a fault of the model or of a mask; a token drawn from it would hide the fault, as token 0 often does."
+        bad "logits = [[0.5, nan, 2.0]]"
+        good "logits = [[0.5, 1.0, 2.0]]"
 }
 
 #[cfg(test)]

@@ -114,6 +114,12 @@ impl Sampler {
         &self.stages
     }
 
+    /// The profile's seed.
+    #[must_use]
+    pub const fn seed(&self) -> u64 {
+        self.seed
+    }
+
     /// The stage at which log-probabilities are taken.
     #[must_use]
     pub const fn logprobs(&self) -> Logprobs {

@@ -38,11 +38,13 @@ mod inherit;
 pub(crate) mod math;
 mod order;
 mod preset;
+mod report;
 mod row;
 mod run;
 mod sort;
 mod stage;
 mod stream;
+mod table;
 #[cfg(test)]
 mod tests;
 pub mod threefry;
@@ -54,6 +56,10 @@ pub use compile::{ConfigIssue, Sampler};
 pub use config::{Boundary, Compat, Logprobs, OnInvalid, Preset, SamplerConfig, Scope, StageKind, Ties, UnknownWord};
 pub use decide::Distribution;
 pub use inherit::resolve;
+pub use report::{
+    CandidateRecord, Drawn, ReportOptions, RowError, RowReport, SAMPLE_FORMAT, SampleReport, StageRecord, TraceRecord,
+};
 pub use row::{Candidate, Decision, Logits, Row, SampleError, Trace, TraceStep};
 pub use stage::{Dry, Seen, Stage};
+pub use table::{LogitTable, NotLogits};
 pub use workspace::Workspace;

@@ -12,6 +12,7 @@ mod frame;
 mod graph;
 mod inspect;
 mod rule;
+mod sample;
 mod snapshot;
 mod watch;
 
