@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::convert::ConvertRecord;
 use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
+use crate::load::LoadDocument;
 use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
@@ -53,6 +54,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "graph",
         about: "a matcher graph, as `graph --format json` prints it",
         build: root::<Drawing>,
+    },
+    SchemaDocument {
+        name: "load",
+        about: "what one device loads, as `load --format json` prints it",
+        build: root::<LoadDocument>,
     },
     SchemaDocument {
         name: "plan",

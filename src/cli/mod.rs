@@ -16,6 +16,7 @@ mod graph;
 mod input;
 mod inspect;
 mod lints;
+mod load;
 mod man;
 mod plan;
 mod progress;
@@ -72,6 +73,7 @@ enum Command {
     Snapshot(snapshot::Snapshot),
     Graph(graph::GraphVerb),
     Inspect(inspect::Inspect),
+    Load(load::Load),
     Sample(sample::Sample),
     Convert(convert::Convert),
     Rule(rule::Rule),
@@ -90,6 +92,7 @@ impl Command {
             Command::Snapshot(verb) => verb.run(ui),
             Command::Graph(verb) => verb.run(ui),
             Command::Inspect(verb) => verb.run(ui),
+            Command::Load(verb) => verb.run(ui),
             Command::Sample(verb) => verb.run(ui),
             Command::Convert(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),

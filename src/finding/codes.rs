@@ -468,6 +468,18 @@ codes! {
         bad "device_memory = \"16GiB\"  # for 40 GiB of weights per device"
         good "device_memory = \"80GiB\""
 
+    STORED_OTHERWISE "FF502" "stored-otherwise" Warning
+        what "Weights are stored in another form than the policy plans."
+        why "Loading never re-encodes: a device gets what is stored, and that is what has to fit its memory and its kernels."
+        bad "flow-fabric load policy.toml model/ --device 0  # the policy quantizes, model/ is bf16"
+        good "flow-fabric quantize policy.toml model/ -o model-int8 && flow-fabric load policy.toml model-int8 --device 0"
+
+    NOT_A_RANGE "FF503" "not-a-range" Error
+        what "A tensor's bytes do not stand in its file one after the other."
+        why "It is packed, strided, or known from a list only, so there are no byte ranges that a device could read."
+        bad "flow-fabric load policy.toml pytorch_model.bin --device 0  # saved with a transposed view"
+        good "flow-fabric convert pytorch_model.bin -o model && flow-fabric load policy.toml model --device 0"
+
     OUTPUT_EXISTS "FF550" "output-exists" Error
         what "The place of the output is taken."
         why "Replacing what somebody made takes a word from the user; nothing was written."

@@ -1,6 +1,6 @@
 //! Why a load gives nothing.
 
-use crate::finding::Finding;
+use crate::finding::{Finding, code};
 use crate::progress::Cancelled;
 use crate::storage::ReadError;
 
@@ -19,9 +19,9 @@ pub enum LoadError {
         /// What happened, in which file and where.
         source: ReadError,
     },
-    /// The inventory is a list that does not say where a tensor's bytes are.
-    #[error("nothing says where the bytes of tensor `{tensor}` are; name the checkpoint itself")]
-    Nowhere {
+    /// A tensor's bytes do not stand in a file one after the other, or the inventory is a list that does not say where.
+    #[error("tensor `{tensor}` is no range of bytes of a file")]
+    NotARange {
         /// The tensor.
         tensor: String,
     },
@@ -37,7 +37,11 @@ impl LoadError {
         match self {
             Self::Open(error) => Some(error.finding()),
             Self::Read { tensor, source } => Some(source.finding().note(format!("while reading tensor `{tensor}`"))),
-            Self::Nowhere { .. } | Self::Cancelled(_) => None,
+            Self::NotARange { .. } => Some(
+                Finding::new(&code::NOT_A_RANGE, self.to_string())
+                    .help("of a list, only a dry run is possible; of packed or strided tensors, `flow-fabric convert` makes ranges"),
+            ),
+            Self::Cancelled(_) => None,
         }
     }
 }

@@ -10,7 +10,7 @@ use super::jobs::{self, Cutting, Job};
 use super::ladder::{Buffered, Source};
 use super::report::{FileReport, Meter};
 use super::worker::{Dest, Worker};
-use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target};
+use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
 use crate::policy::Read;
 use crate::progress::Progress;
 use crate::storage::{ReadAt, SourceFile};
@@ -75,7 +75,7 @@ impl<'a> Loader<'a> {
     pub fn open(plan: &'a ReadPlan, options: LoadOptions) -> Result<Self, LoadError> {
         let began = Instant::now();
         let mut loader = Self::lanes(plan, options, |file, read, targets| {
-            let described = plan.files.get(file).ok_or_else(|| nowhere(targets))?;
+            let described = plan.files.get(file).ok_or_else(|| not_a_range(targets))?;
             let opened = SourceFile::open(described).map_err(LoadError::Open)?;
             Ok(Source::choose(opened, read, targets))
         })?;
@@ -89,7 +89,7 @@ impl<'a> Loader<'a> {
     /// A source is missing, or nothing says where a tensor's bytes are.
     pub fn over(plan: &'a ReadPlan, options: LoadOptions, sources: &'a [&'a dyn ReadAt]) -> Result<Self, LoadError> {
         Self::lanes(plan, options, |file, _, targets| {
-            sources.get(file).map(|source| Source::other(*source)).ok_or_else(|| nowhere(targets))
+            sources.get(file).map(|source| Source::other(*source)).ok_or_else(|| not_a_range(targets))
         })
     }
 
@@ -101,7 +101,7 @@ impl<'a> Loader<'a> {
         let mut lanes = Vec::new();
         for targets in super::traffic::groups(plan) {
             let Some(&(first, target)) = targets.first() else { continue };
-            let place = target.place.ok_or_else(|| nowhere(&targets))?;
+            let place = target.place.ok_or_else(|| not_a_range(&targets))?;
             lanes.push(Lane {
                 file: place.file,
                 asked: target.load.read,
@@ -166,6 +166,21 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// Foretells the traffic of each target as the files are read now; see [`super::traffic`].
+    #[must_use]
+    pub fn traffic(&self) -> Vec<Traffic> {
+        let mut traffic = vec![Traffic::default(); self.plan.targets.len()];
+        for lane in &self.lanes {
+            let targets = lane.targets.clone().zip(self.plan.targets.get(lane.targets.clone()).unwrap_or_default());
+            super::traffic::count(self.plan, targets, self.cutting(lane), &mut traffic);
+        }
+        traffic
+    }
+
+    fn cutting(&self, lane: &Lane<'_>) -> Cutting {
+        Cutting { chunk: self.options.chunk(), gap: lane.source.gap(&self.options) }
+    }
+
     /// How it went so far.
     #[must_use]
     pub fn report(&self) -> LoadReport {
@@ -228,7 +243,7 @@ impl<'a> Loader<'a> {
         for lane in &lanes {
             let own = lane.targets.start.max(range.start)..lane.targets.end.min(range.end);
             let targets = own.clone().zip(self.plan.targets.get(own).unwrap_or_default());
-            let cutting = Cutting { chunk: self.options.chunk(), gap: lane.source.gap(&self.options) };
+            let cutting = self.cutting(lane);
             for job in jobs::cut(targets, cutting) {
                 let dests = self.dests(&job, &mut rest);
                 work.push(Work { lane, gap: cutting.gap, job, dests });
@@ -313,8 +328,8 @@ struct Work<'l, 't> {
     dests: Vec<Dest<'t>>,
 }
 
-fn nowhere(targets: &[(usize, &Target)]) -> LoadError {
-    LoadError::Nowhere { tensor: targets.first().map(|(_, target)| target.name.clone()).unwrap_or_default() }
+fn not_a_range(targets: &[(usize, &Target)]) -> LoadError {
+    LoadError::NotARange { tensor: targets.first().map(|(_, target)| target.name.clone()).unwrap_or_default() }
 }
 
 impl std::fmt::Debug for Loader<'_> {

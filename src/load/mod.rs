@@ -4,23 +4,32 @@
 //! reads them, several threads at a time, into tensors that own their memory; [`traffic`] foretells what it will read.
 //! Nothing is re-encoded: what is loaded is what is stored, cut.
 
+mod differs;
 mod error;
+mod export;
 mod jobs;
 mod ladder;
 mod loader;
 mod options;
 mod plan;
+mod record;
 mod report;
 mod slice;
 mod tensor;
 mod traffic;
 mod worker;
 
+pub use differs::stored_otherwise;
 pub use error::LoadError;
+pub use export::{ExportError, ExportOptions, export};
 pub use ladder::Rung;
 pub use loader::Loader;
 pub use options::LoadOptions;
 pub use plan::{Place, ReadPlan, ReadPlanError, Reshape, Target};
+pub use record::{
+    DeviceFileRecord, LoadDocument, LoadFormat, LoadedTensorRecord, OptionsRecord, RuleTrafficRecord, TimingsRecord,
+    TrafficRecord,
+};
 pub use report::{FileReport, LoadReport};
 pub use slice::{Extent, Piece, Slice};
 pub use tensor::{Loaded, LoadedTensor};

@@ -1,5 +1,7 @@
 //! What a loader may be told.
 
+use crate::policy::LoaderSettings;
+
 /// How much a loader does at once. The defaults are measured (`benches/load.rs`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -25,6 +27,21 @@ impl Default for LoadOptions {
     }
 }
 
+impl From<&LoaderSettings> for LoadOptions {
+    /// What a policy says, and the defaults where it says nothing.
+    fn from(settings: &LoaderSettings) -> Self {
+        let default = Self::default();
+        let threads = settings.threads.and_then(|threads| usize::try_from(threads).ok());
+        Self {
+            threads: threads.unwrap_or(default.threads),
+            chunk: settings.chunk.unwrap_or(default.chunk),
+            gap: settings.gap.unwrap_or(default.gap),
+            cached_gap: settings.cached_gap.unwrap_or(default.cached_gap),
+            budget: settings.budget.unwrap_or(default.budget),
+        }
+    }
+}
+
 impl LoadOptions {
     /// Least bytes of a chunk: below, requests cost more than what they read.
     const LEAST_CHUNK: u64 = 64 << 10;
@@ -40,5 +57,39 @@ impl LoadOptions {
     pub(super) fn threads(&self) -> usize {
         let most = usize::try_from(self.budget / self.chunk()).unwrap_or(usize::MAX);
         self.threads.min(most).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Policy;
+
+    fn options(loader: &str) -> LoadOptions {
+        let text = format!("language = 1\npolicy = \"p\"\n[loader]\n{loader}");
+        LoadOptions::from(&Policy::parse("p.toml", &text).unwrap().loader)
+    }
+
+    #[test]
+    fn the_defaults_that_the_language_states_are_the_loader_s() {
+        assert_eq!(options(""), LoadOptions::default());
+        let stated = crate::policy::language::LOADER.fields.iter().filter_map(|field| match field.presence {
+            crate::policy::language::Presence::Default(default)
+                if ["threads", "chunk", "gap", "cached_gap", "budget"].contains(&field.key) =>
+            {
+                Some(format!("{} = {default}\n", field.key))
+            }
+            _ => None,
+        });
+        assert_eq!(options(&stated.collect::<String>()), LoadOptions::default());
+    }
+
+    #[test]
+    fn a_small_budget_means_fewer_threads_and_then_smaller_chunks() {
+        let few = options("budget = \"3MiB\"");
+        assert_eq!((few.threads(), few.chunk()), (3, 1 << 20));
+        let small = options("budget = \"256KiB\"");
+        assert_eq!((small.threads(), small.chunk()), (1, 256 << 10));
+        assert_eq!(options("chunk = \"1B\"").chunk(), LoadOptions::LEAST_CHUNK);
     }
 }

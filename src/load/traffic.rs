@@ -25,32 +25,42 @@ impl AddAssign for Traffic {
     }
 }
 
-/// Foretells the traffic of each target, in the order of [`ReadPlan::targets`].
+/// Foretells the traffic of each target, in the order of [`ReadPlan::targets`], for files that are not in the page cache.
 ///
 /// A request that serves several targets counts with the first; what lies between two pieces counts with the second.
 #[must_use]
 pub fn traffic(plan: &ReadPlan, options: &LoadOptions) -> Vec<Traffic> {
-    let mut traffic = vec![Traffic::default(); plan.targets.len()];
     let cutting = Cutting { chunk: options.chunk(), gap: options.gap };
+    let mut traffic = vec![Traffic::default(); plan.targets.len()];
     for group in groups(plan) {
-        let mut scratch = Vec::new();
-        for job in jobs::cut(group, cutting) {
-            let Ok(()) = job.requests(&plan.targets, cutting.gap, &mut scratch, |request| {
-                let mut end = request.offset;
-                for (number, piece) in request.pieces.iter().enumerate() {
-                    let part = job.parts.get(piece.part).and_then(|part| traffic.get_mut(part.target));
-                    if let Some(entry) = part {
-                        entry.wanted += piece.length;
-                        entry.read += piece.source + piece.length - end;
-                        entry.requests += u64::from(number == 0);
-                    }
-                    end = piece.source + piece.length;
-                }
-                Ok::<(), Infallible>(())
-            });
-        }
+        count(plan, group, cutting, &mut traffic);
     }
     traffic
+}
+
+/// Adds up the requests of targets that are read together.
+pub(super) fn count<'a>(
+    plan: &'a ReadPlan,
+    targets: impl IntoIterator<Item = (usize, &'a Target)>,
+    cutting: Cutting,
+    traffic: &mut [Traffic],
+) {
+    let mut scratch = Vec::new();
+    for job in jobs::cut(targets, cutting) {
+        let Ok(()) = job.requests(&plan.targets, cutting.gap, &mut scratch, |request| {
+            let mut end = request.offset;
+            for (number, piece) in request.pieces.iter().enumerate() {
+                let part = job.parts.get(piece.part).and_then(|part| traffic.get_mut(part.target));
+                if let Some(entry) = part {
+                    entry.wanted += piece.length;
+                    entry.read += piece.source + piece.length - end;
+                    entry.requests += u64::from(number == 0);
+                }
+                end = piece.source + piece.length;
+            }
+            Ok::<(), Infallible>(())
+        });
+    }
 }
 
 /// Targets that are read together: of one file, in its order. One without a place is a group of its own.

@@ -504,6 +504,26 @@ pub(crate) static LOADER: Shape = Shape {
         field("read", Words(READ), Default("\"auto\""), "How bytes are read where no rule says otherwise."),
         field("stage", Words(STAGE), Default("\"none\""), "Where bytes pass through where no rule says otherwise."),
         field("verify", Words(VERIFY), Default("\"none\""), "How bytes are verified where no rule says otherwise."),
+        field("threads", Integer { min: 1, max: 1024 }, Default("4"), "Threads that read."),
+        field("chunk", String("size"), Default("\"1MiB\""), "Most bytes that a thread reads at a time."),
+        field(
+            "gap",
+            String("size"),
+            Default("\"64KiB\""),
+            "Unwanted bytes between two pieces that are read along, so that one request serves both.",
+        ),
+        field(
+            "cached_gap",
+            String("size"),
+            Default("\"4KiB\""),
+            "The same for files that are in the page cache, where a request costs little.",
+        ),
+        field(
+            "budget",
+            String("size"),
+            Default("\"32MiB\""),
+            "Most bytes of memory besides the tensors themselves; fewer threads or smaller chunks where they would need more.",
+        ),
         field(
             "rename",
             List(&Table(&RENAME)),

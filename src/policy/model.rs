@@ -368,6 +368,16 @@ pub struct LoaderSettings {
     pub stage: Stage,
     /// How bytes are verified.
     pub verify: Verify,
+    /// Threads that read; `None` for the loader's own number, as below.
+    pub threads: Option<u64>,
+    /// Most bytes that a thread reads at a time.
+    pub chunk: Option<u64>,
+    /// Unwanted bytes between two pieces that are read along.
+    pub gap: Option<u64>,
+    /// The same for files in the page cache.
+    pub cached_gap: Option<u64>,
+    /// Most bytes of memory besides the tensors.
+    pub budget: Option<u64>,
     /// New names, first match.
     pub rename: Vec<Rename>,
     /// Stored tensors left out.

@@ -11,6 +11,7 @@ mod diff;
 mod frame;
 mod graph;
 mod inspect;
+mod load;
 mod rule;
 mod sample;
 mod snapshot;

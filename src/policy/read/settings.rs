@@ -64,17 +64,7 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
         }
     }
     let size_spans: Vec<Span> = view.items("shape").iter().map(|node| node.span).collect();
-    let device_memory = view.string("device_memory").and_then(|text| match bytes(&text.value) {
-        Some(bytes) => Some(Spanned::new(bytes, text.span)),
-        None => {
-            reader.push(
-                Finding::new(&code::BAD_VALUE, format!("`{text}` is not a size"))
-                    .at(text.span, "")
-                    .help("write `80GiB`, `512 MiB` or a number of bytes"),
-            );
-            None
-        }
-    });
+    let device_memory = size(reader, view, "device_memory");
     if !usable {
         return None;
     }
@@ -94,6 +84,22 @@ pub(super) fn mesh(reader: &mut Reader<'_>, view: &View<'_>) -> Option<DeclaredM
                     .at(sizes, "")
                     .help("sizes are devices along each axis; all of them multiplied is the number of devices"),
             });
+            None
+        }
+    }
+}
+
+/// A key whose value is a size; what is none is reported.
+fn size(reader: &mut Reader<'_>, view: &View<'_>, key: &str) -> Option<Spanned<u64>> {
+    let text = view.string(key)?;
+    match bytes(&text.value) {
+        Some(bytes) => Some(Spanned::new(bytes, text.span)),
+        None => {
+            reader.push(
+                Finding::new(&code::BAD_VALUE, format!("`{text}` is not a size"))
+                    .at(text.span, "")
+                    .help("write `80GiB`, `512 MiB` or a number of bytes"),
+            );
             None
         }
     }
@@ -274,6 +280,11 @@ pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings
         read: view.word("read", Read::from_word).map(|word| word.value).unwrap_or_default(),
         stage: view.word("stage", Stage::from_word).map(|word| word.value).unwrap_or_default(),
         verify: view.word("verify", Verify::from_word).map(|word| word.value).unwrap_or_default(),
+        threads: view.count("threads").map(|threads| threads.value),
+        chunk: size(reader, &view, "chunk").map(|size| size.value),
+        gap: size(reader, &view, "gap").map(|size| size.value),
+        cached_gap: size(reader, &view, "cached_gap").map(|size| size.value),
+        budget: size(reader, &view, "budget").map(|size| size.value),
         rename,
         exclude: reader.patterns(view.items("exclude")),
     }

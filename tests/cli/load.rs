@@ -1,0 +1,68 @@
+use std::path::Path;
+
+use super::{flow_fabric, within};
+
+/// A policy and a checkpoint of one file: `w` u8 [4, 6] and `norm` u8 [3].
+fn tiny(folder: &Path) {
+    let policy = "language = 1\npolicy = \"tiny\"\n[mesh]\naxes = [\"model\"]\nshape = [2]\n[loader]\nread = \"pread\"\n\
+        [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"columns\"\nglob = \"w\"\nspec = [\"-\", \"model\"]\n\
+        [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"rest\"\nglob = \"**\"\nspec = []\n";
+    std::fs::write(folder.join("tiny.toml"), policy).unwrap();
+    let header = br#"{"w":{"dtype":"U8","shape":[4,6],"data_offsets":[0,24]},"norm":{"dtype":"U8","shape":[3],"data_offsets":[24,27]}}"#;
+    let data: Vec<u8> = (b'A'..b'A' + 27).collect();
+    let file = [&(header.len() as u64).to_le_bytes()[..], header, &data].concat();
+    std::fs::create_dir(folder.join("model")).unwrap();
+    std::fs::write(folder.join("model/model.safetensors"), file).unwrap();
+    std::fs::write(folder.join("model/tokenizer.json"), "{}").unwrap();
+}
+
+/// Without the lines that differ from run to run.
+fn untimed(transcript: &str) -> String {
+    transcript.lines().filter(|line| !line.starts_with("done in")).map(|line| format!("{line}\n")).collect()
+}
+
+#[test]
+fn a_dry_run_says_what_a_device_would_read() {
+    let grok = "policies/grok-1.toml tests/data/inventories/grok-1.jsonl";
+    insta::assert_snapshot!("load-dry-run", flow_fabric(&format!("load {grok} --device model=3,data=0 --dry-run")));
+    insta::assert_snapshot!("load-list", flow_fabric(&format!("load {grok} --device 3")));
+    insta::assert_snapshot!("load-no-device", flow_fabric(&format!("load {grok} --device 8 --dry-run")));
+}
+
+#[test]
+fn a_device_s_own_checkpoint_holds_its_slices_and_loads_again() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    let line = "load DIR/tiny.toml DIR/model --device 1 --out DIR/model-1";
+    insta::assert_snapshot!("load-out", untimed(&within(folder.path(), line)));
+    let file = std::fs::read(folder.path().join("model-1/model.safetensors")).unwrap();
+    assert!(
+        file.ends_with(b"YZ[DEFJKLPQRVWX") || file.ends_with(b"DEFJKLPQRVWXYZ["),
+        "{}",
+        String::from_utf8_lossy(&file)
+    );
+    assert!(folder.path().join("model-1/tokenizer.json").exists());
+    let note = std::fs::read_to_string(folder.path().join("model-1/flow-fabric.device.json")).unwrap();
+    let note: serde_json::Value = serde_json::from_str(&note).unwrap();
+    assert_eq!((&note["device"], &note["mesh"]["axes"][0]), (&1.into(), &"model".into()));
+    insta::assert_snapshot!("load-out-inspect", within(folder.path(), "inspect DIR/model-1"));
+    // What is there is not replaced unasked.
+    insta::assert_snapshot!("load-out-again", within(folder.path(), line));
+    assert!(within(folder.path(), &format!("{line} --force")).contains("exit status 0"));
+}
+
+#[test]
+fn the_document_says_how_it_went() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    let printed = within(folder.path(), "load DIR/tiny.toml DIR/model --device 0 --format json");
+    let (_, document) = printed.split_once("-- stdout\n").unwrap();
+    let document: serde_json::Value = serde_json::from_str(document).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string("schemas/load.schema.json").unwrap()).unwrap();
+    assert!(jsonschema::is_valid(&schema, &document), "{document:#}");
+    assert_eq!(document["totals"]["bytes_wanted"], 15);
+    assert_eq!(document["files"][0]["read"], "buffered");
+    assert_eq!(document["tensors"][0]["start"], serde_json::json!([0, 0]));
+    assert!(document["timings"]["elapsed"].as_f64().unwrap() > 0.0);
+}
