@@ -16,6 +16,7 @@ use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
 use crate::policy::draw::Drawing;
+use crate::quantize::run::DriftReport;
 use crate::sample::SampleReport;
 
 /// A schema and its name.
@@ -39,6 +40,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "diff",
         about: "what differs between two plans, as `diff --format json` prints it",
         build: root::<PlanDiff>,
+    },
+    SchemaDocument {
+        name: "drift",
+        about: "a drift report, as `quantize`, `drift` and `dequantize` with `--format json` print it",
+        build: root::<DriftReport>,
     },
     SchemaDocument {
         name: "findings",

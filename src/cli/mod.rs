@@ -8,7 +8,10 @@ mod check;
 mod color;
 mod completions;
 mod convert;
+mod dequantize;
 mod diff;
+mod drift;
+mod drift_text;
 mod explain;
 mod files;
 mod git;
@@ -20,8 +23,10 @@ mod load;
 mod man;
 mod plan;
 mod progress;
+mod quantize;
 mod reference;
 mod rule;
+mod run_options;
 mod sample;
 mod schema;
 mod snapshot;
@@ -76,6 +81,9 @@ enum Command {
     Load(load::Load),
     Sample(sample::Sample),
     Convert(convert::Convert),
+    Quantize(quantize::Quantize),
+    Drift(drift::DriftVerb),
+    Dequantize(dequantize::Dequantize),
     Rule(rule::Rule),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -95,6 +103,9 @@ impl Command {
             Command::Load(verb) => verb.run(ui),
             Command::Sample(verb) => verb.run(ui),
             Command::Convert(verb) => verb.run(ui),
+            Command::Quantize(verb) => verb.run(ui),
+            Command::Drift(verb) => verb.run(ui),
+            Command::Dequantize(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),
             Command::Completions(verb) => verb.run(ui),

@@ -4,7 +4,7 @@
 //! |---|---|---|---|---|
 //! | grok-1 | absmax / 127 | -127..127 | scale 0 | `QuantizedWeight8bit` in xAI's `model.py` (the decoder; no encoder was released) |
 //! | compressed-tensors | absmax / 127.5, or (max - min) / 255 with a zero point | -128..127 | epsilon of the scale's dtype | `calculate_qparams`, `_quantize` of compressed-tensors 0.20 |
-//! | bitsandbytes | absmax, kept as it is; code = x * (127 * (1 / absmax)) | -127..127 | scale 0 | `int8_vectorwise_quant` of bitsandbytes 0.50 |
+//! | bitsandbytes | absmax, kept as it is; code = x / (absmax / 127), the peer's x * (127 * (1 / absmax)) | -127..127 | scale 0 | `int8_vectorwise_quant` of bitsandbytes 0.50 |
 //!
 //! All round half to even after clamping. The reference arithmetic of compressed-tensors rounds every quotient to the
 //! weight's own dtype, that of bitsandbytes rounds the weight to f16 first.

@@ -148,10 +148,17 @@ fn code_row<W: Work, C: Code>(scaled: &Scaled, code: C, row: &[f32], scales: &[f
     for (cell, (out, part)) in out.chunks_mut(grid.wide).zip(row.chunks(grid.wide)).enumerate() {
         let scale = scales.get(cell).copied().unwrap_or(1.0);
         if scaled.rule.by_ratio {
-            // torch divides a number by a tensor as the product with its reciprocal.
-            let ratio = scaled.rule.divisor * (1.0 / scale);
-            for (out, value) in out.iter_mut().zip(part) {
-                *out = code.encode(value * ratio);
+            if scaled.rule.input == Dtype::F16 {
+                // torch divides a number by a tensor as the product with its reciprocal.
+                let ratio = scaled.rule.divisor * (1.0 / scale);
+                for (out, value) in out.iter_mut().zip(part) {
+                    *out = code.encode(value * ratio);
+                }
+            } else {
+                let step = scale / scaled.rule.divisor;
+                for (out, value) in out.iter_mut().zip(part) {
+                    *out = code.encode(value / step);
+                }
             }
         } else if scaled.zeros.is_some() {
             let zero = zeros.get(cell).copied().unwrap_or_default();

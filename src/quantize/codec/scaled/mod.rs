@@ -101,7 +101,8 @@ pub(super) struct Rule {
     pub(super) scale_dtype: Dtype,
     /// Every operation's result is rounded to this dtype.
     pub(super) work: Dtype,
-    /// bitsandbytes: the largest magnitude is stored itself, and codes are `x * (divisor * (1 / absmax))`.
+    /// bitsandbytes: the largest magnitude is stored itself, and codes are `x / (absmax / divisor)`, or the peer's own
+    /// `x * (divisor * (1 / absmax))` where its input is f16.
     pub(super) by_ratio: bool,
     /// Values are rounded to this dtype first.
     pub(super) input: Dtype,
