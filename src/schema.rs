@@ -12,6 +12,7 @@ use crate::convert::ConvertRecord;
 use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
 use crate::load::LoadDocument;
+use crate::moe::MoeReport;
 use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
@@ -65,6 +66,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "load",
         about: "what one device loads, as `load --format json` prints it",
         build: root::<LoadDocument>,
+    },
+    SchemaDocument {
+        name: "moe",
+        about: "a reference layer and a comparison, as `moe --format json` prints them",
+        build: root::<MoeReport>,
     },
     SchemaDocument {
         name: "plan",

@@ -21,6 +21,7 @@ mod inspect;
 mod lints;
 mod load;
 mod man;
+mod moe;
 mod plan;
 mod progress;
 mod quantize;
@@ -80,6 +81,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Load(load::Load),
     Sample(sample::Sample),
+    Moe(moe::Moe),
     Convert(convert::Convert),
     Quantize(quantize::Quantize),
     Drift(drift::DriftVerb),
@@ -102,6 +104,7 @@ impl Command {
             Command::Inspect(verb) => verb.run(ui),
             Command::Load(verb) => verb.run(ui),
             Command::Sample(verb) => verb.run(ui),
+            Command::Moe(verb) => verb.run(ui),
             Command::Convert(verb) => verb.run(ui),
             Command::Quantize(verb) => verb.run(ui),
             Command::Drift(verb) => verb.run(ui),

@@ -755,6 +755,12 @@ codes! {
         why "Such a row is a fault of the model or of a mask; a token drawn from it would hide the fault, as token 0 often does."
         bad "logits = [[0.5, nan, 2.0]]"
         good "logits = [[0.5, 1.0, 2.0]]"
+
+    BEYOND_TOLERANCE "FF751" "beyond-tolerance" Error
+        what "A result differs from the reference by more than its tolerance, or went through other experts."
+        why "A kernel that is wrong for one layer is wrong for every token after it; absolute tolerances would have let it pass."
+        bad "flow-fabric moe policy.toml --layer a --weights w --input x.npy --compare wrong.npy"
+        good "flow-fabric moe policy.toml --layer a --weights w --input x.npy --compare right.npy"
 }
 
 #[cfg(test)]

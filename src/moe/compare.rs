@@ -1,6 +1,7 @@
 //! A kernel's result beside the reference.
 
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::evaluate::Evaluation;
 use crate::sample::words;
@@ -16,7 +17,7 @@ words! {
 }
 
 /// What a comparison must stay under. A limit that is `None` is not held.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Tolerance {
     /// For the largest of `|error| / max(rms, |reference|)`.
     pub max_error: Option<f64>,
@@ -49,7 +50,7 @@ impl ToleranceKind {
 pub const ULP_BUCKETS: [f64; 7] = [0.0, 0.5, 1.0, 2.0, 4.0, 8.0, 64.0];
 
 /// How a result differs from a reference.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Comparison {
     /// Number of elements.
     pub elements: usize,

@@ -12,7 +12,8 @@ use super::weights::{WeightError, WeightSource};
 use crate::Dtype;
 
 /// How a layer is evaluated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Evaluator {
     /// f64 everywhere, one rounding of the output at the end.
     Exact,

@@ -37,7 +37,9 @@ mod layer;
 mod number;
 mod preset;
 mod product;
+mod report;
 mod router;
+mod stored;
 mod weights;
 
 pub(crate) use config::FIELDS;
@@ -50,5 +52,7 @@ pub use config::{
 pub use evaluate::{Evaluation, Evaluator, Input, MoeError, Stages};
 pub use inputs::{CaseKind, CaseSizes, TestCase};
 pub use layer::MoeLayer;
+pub use report::{ComparisonReport, MOE_FORMAT, MoeReport, RouteGap, RouteReport};
 pub use router::Routing;
+pub use stored::StoredWeights;
 pub use weights::{MemoryWeights, WeightError, WeightSource};

@@ -12,6 +12,7 @@ mod frame;
 mod graph;
 mod inspect;
 mod load;
+mod moe;
 mod rule;
 mod sample;
 mod snapshot;
