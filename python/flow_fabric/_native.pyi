@@ -35,6 +35,7 @@ _T = TypeVar("_T")
 _Path: TypeAlias = str | PathLike[str]
 _Checkpoint: TypeAlias = _Path | Mapping[str, Any]
 _Device: TypeAlias = int | Mapping[str, int]
+_Given: TypeAlias = tuple[str, list[int], bytes]
 _Spec: TypeAlias = tuple[str | tuple[str, ...] | None, ...]
 
 def main(args: Sequence[str]) -> int: ...
@@ -198,6 +199,30 @@ class Policy:
     def plan(
         self, checkpoint: _Checkpoint, *, mesh: Mapping[str, int] | None = None, strict: bool = True
     ) -> Plan: ...
+    def _sample(
+        self,
+        name: str,
+        logits: _Given,
+        *,
+        rows: Sequence[int],
+        seed: int | None,
+        slot: int | None,
+        position: int | None,
+        prompt: Sequence[Sequence[int]],
+        history: Sequence[Sequence[int]],
+        top: int,
+        trace: bool,
+        token: int | None,
+    ) -> dict[str, Any]: ...
+    def _moe(
+        self,
+        name: str,
+        weights: Sequence[tuple[str, _Given]],
+        input: _Given,
+        *,
+        evaluator: str,
+        stages: bool,
+    ) -> dict[str, tuple[str, list[int], Buffer]]: ...
 
 @final
 class Device:
@@ -346,5 +371,27 @@ class Plan:
         threads: int | None,
         progress: Callable[[str, int, int | None], object] | None,
     ) -> list[LoadedWeight]: ...
+    def stored_otherwise(self) -> list[Finding]: ...
+    def quantize(
+        self,
+        target: _Path,
+        *,
+        memory: int = ...,
+        threads: int = 0,
+        replace: bool = False,
+        resume: bool = False,
+        keep_going: bool = False,
+        shard_bytes: int | None = ...,
+        verify: bool = True,
+        progress: Callable[[str, int, int | None], object] | bool | None = None,
+    ) -> dict[str, Any]: ...
+    def drift(
+        self,
+        *,
+        sample: int | None = None,
+        memory: int = ...,
+        threads: int = 0,
+        progress: Callable[[str, int, int | None], object] | bool | None = None,
+    ) -> dict[str, Any]: ...
     def to_json(self) -> str: ...
     def snapshot(self) -> str: ...

@@ -7,7 +7,7 @@ that does not exist a `ValueError`, a path that is not in a plan a `KeyError`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ._native import Finding
@@ -46,6 +46,21 @@ class UndecidedError(FlowFabricError):
 
 class LoadError(FlowFabricError):
     """Tensor bytes that cannot be read."""
+
+
+class QuantizeError(FlowFabricError):
+    """A run that could not do its job; the output, if there was one, is as it was."""
+
+
+class GateError(QuantizeError):
+    """A gate of the policy that was not passed; nothing was written, unless `keep_going` lets gates pass."""
+
+    report: dict[str, Any]
+    """The drift report."""
+
+
+class SamplingError(FlowFabricError):
+    """Rows of logits that give no token."""
 
 
 class ShardingError(FlowFabricError):

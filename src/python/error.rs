@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Plan,
     Undecided,
     Load,
+    Quantize,
+    Gate,
     Internal,
 }
 
@@ -33,6 +35,8 @@ impl Kind {
             Kind::Plan => "PlanError",
             Kind::Undecided => "UndecidedError",
             Kind::Load => "LoadError",
+            Kind::Quantize => "QuantizeError",
+            Kind::Gate => "GateError",
             Kind::Internal => "InternalError",
         }
     }

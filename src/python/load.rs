@@ -58,7 +58,7 @@ pub(super) fn read(
         if let Some(wanted) = wanted {
             plan.targets.retain(|target| wanted.contains(&target.weight));
         }
-        let mut options = LoadOptions::default();
+        let mut options = LoadOptions::from(&planned.policy.loader);
         options.threads = threads.unwrap_or(options.threads);
         let mut loader = Loader::open(&plan, options).map_err(Failed::Load)?;
         let loaded = loader.load(progress).map_err(Failed::Load)?;

@@ -3,9 +3,10 @@
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 
-use crate::finding::Severity;
 use crate::finding::render::{Format, Options, render};
+use crate::finding::{Finding, Severity};
 use crate::plan::Plan;
+use crate::source::Sources;
 use crate::units;
 
 pub(super) const INFO: u8 = 20;
@@ -19,7 +20,12 @@ pub(super) fn planned(py: Python<'_>, plan: &Plan) -> PyResult<()> {
         let stored = units::bytes(summary.stored_bytes);
         format!("planned {} over {}: {} weights, {stored}", plan.policy, plan.inventory.name, summary.weights)
     })?;
-    for finding in &plan.findings {
+    findings(py, &plan.findings, &plan.sources)
+}
+
+/// A line for each finding.
+pub(super) fn findings(py: Python<'_>, findings: &[Finding], sources: &Sources) -> PyResult<()> {
+    for finding in findings {
         let level = match finding.severity {
             Severity::Error => ERROR,
             Severity::Warning => WARNING,
@@ -27,7 +33,7 @@ pub(super) fn planned(py: Python<'_>, plan: &Plan) -> PyResult<()> {
         };
         say(py, level, || {
             let finding = std::slice::from_ref(finding);
-            render(Format::Concise, finding, &plan.sources, &Options::default()).trim_end().to_owned()
+            render(Format::Concise, finding, sources, &Options::default()).trim_end().to_owned()
         })?;
     }
     Ok(())

@@ -15,8 +15,10 @@ mod names;
 mod plan;
 mod policy;
 mod progress;
+mod reference;
 mod resolution;
 mod resolver;
+mod run;
 mod slot;
 mod weight;
 

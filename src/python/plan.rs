@@ -1,6 +1,7 @@
 //! Plans: a mapping from path to planned weight, with devices, slots and findings.
 
 use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use indexmap::IndexMap;
@@ -14,12 +15,13 @@ use super::load::PyLoadedWeight;
 use super::resolver::Resolver;
 use super::slot::PySlot;
 use super::weight::PyPlannedWeight;
-use super::{call, convert, load, names};
+use super::{call, convert, load, names, run};
 use crate::finding::suggest;
 use crate::plan::explain::{LayerOf, Subject, explain};
 use crate::plan::layers::Layers;
 use crate::plan::{Plan, PlannedWeight};
 use crate::policy::Policy;
+use crate::quantize::run::RunOptions;
 use crate::units;
 
 /// The resolved plan of a policy over a checkpoint: a mapping from path to ``PlannedWeight``, in checkpoint order.
@@ -31,7 +33,7 @@ pub(super) struct PyPlan {
 /// A plan and what is worked out from it once.
 pub(super) struct Shared {
     pub(super) plan: Plan,
-    policy: Arc<Policy>,
+    pub(super) policy: Arc<Policy>,
     resolver: Arc<Resolver>,
     /// Index of each weight by path.
     by_path: OnceLock<HashMap<String, usize>>,
@@ -243,6 +245,51 @@ impl PyPlan {
     ) -> PyResult<Vec<PyLoadedWeight>> {
         let device = names::device(&self.shared.plan.mesh, device)?;
         load::read(py, &self.shared, device, paths, threads, progress)
+    }
+
+    /// Findings of weights that are stored otherwise than their scheme says: ``load`` gives them as they are stored.
+    fn stored_otherwise(&self) -> Vec<PyFinding> {
+        run::stored_otherwise(&self.shared)
+    }
+
+    /// Quantizes the checkpoint as planned into a directory, which appears whole or not at all; returns the drift report
+    /// as a dictionary.
+    ///
+    /// A gate of the policy that is not passed raises ``GateError``, whose ``report`` says how far off it is. ``memory``
+    /// is in bytes, ``threads=0`` is one for each core; ``resume`` goes on with what an earlier run left.
+    #[pyo3(signature = (target, *, memory = 256 << 20, threads = 0, replace = false, resume = false, keep_going = false, shard_bytes = Some(5_000_000_000), verify = true, progress = None))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of a Python method")]
+    fn quantize<'py>(
+        &self,
+        py: Python<'py>,
+        target: PathBuf,
+        memory: u64,
+        threads: usize,
+        replace: bool,
+        resume: bool,
+        keep_going: bool,
+        shard_bytes: Option<u64>,
+        verify: bool,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options =
+            RunOptions { memory, threads, replace, resume, keep_going, shard_bytes, verify, ..RunOptions::default() };
+        run::quantize(py, &self.shared, target, options, progress)
+    }
+
+    /// Measures what quantizing as planned would do to the values, and writes nothing; ``sample`` takes so many weights
+    /// of each template.
+    #[pyo3(signature = (*, sample = None, memory = 256 << 20, threads = 0, progress = None))]
+    fn drift<'py>(
+        &self,
+        py: Python<'py>,
+        sample: Option<usize>,
+        memory: u64,
+        threads: usize,
+        progress: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options = RunOptions { sample, memory, threads, ..RunOptions::default() };
+        run::drift(py, &self.shared, options, progress)
     }
 
     /// The whole plan as the command line's ``plan --format json`` prints it.

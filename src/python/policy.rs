@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyMapping, PyString};
+use pyo3::types::{PyDict, PyMapping, PyString};
 
 use super::finding::PyFinding;
 use super::plan::PyPlan;
+use super::reference::{self, Given as Array};
 use super::resolution::PyResolution;
 use super::resolver::Resolver;
 use super::{call, error, log, names};
@@ -22,6 +23,7 @@ use crate::plan::explain::{Subject, explain};
 use crate::plan::when::Facts;
 use crate::plan::{Plan, PlanError, PlanOptions};
 use crate::policy::{LoadOptions, Policy};
+use crate::sample::ReportOptions;
 
 /// A typed, validated policy: rules that decide how each weight is sharded, quantized and loaded.
 #[pyclass(frozen, name = "Policy", module = "flow_fabric")]
@@ -242,6 +244,44 @@ impl PyPolicy {
         let subject = Subject { path: &path, shape: shape.as_deref(), dtype, format, layer: None };
         let explanation = explain(&self.policy, self.resolver.matcher(), &subject);
         Ok(crate::cli::explanation_text(&explanation, None))
+    }
+
+    /// What ``flow_fabric.sample`` is written on: ``sample --format json`` of the command line.
+    #[pyo3(signature = (name, logits, *, rows, seed, slot, position, prompt, history, top, trace, token))]
+    #[expect(clippy::too_many_arguments, reason = "keywords of a Python method")]
+    fn _sample<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        logits: Array<'py>,
+        rows: Vec<usize>,
+        seed: Option<u64>,
+        slot: Option<u64>,
+        position: Option<u64>,
+        prompt: Vec<Vec<u32>>,
+        history: Vec<Vec<u32>>,
+        top: usize,
+        trace: bool,
+        token: Option<u32>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let options =
+            ReportOptions { rows, seed, slot, position, prompt, output: history, top, trace: trace.then_some(token) };
+        reference::sample(py, &self.policy, name, &logits, options)
+    }
+
+    /// What ``flow_fabric.moe_reference`` is written on.
+    #[pyo3(signature = (name, weights, input, *, evaluator, stages))]
+    fn _moe<'py>(
+        &self,
+        py: Python<'py>,
+        name: &str,
+        weights: Vec<(String, Array<'py>)>,
+        input: Array<'py>,
+        evaluator: &str,
+        stages: bool,
+    ) -> PyResult<Bound<'py, PyDict>> {
+        let layer = reference::Layer { name, weights, input: &input, evaluator, stages };
+        reference::moe(py, &self.policy, layer)
     }
 
     /// Resolves every weight of a checkpoint: a path, or a mapping from path to anything with a ``shape`` and a ``dtype``.

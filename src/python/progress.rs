@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
+use pyo3::types::PyBool;
 
 use super::call;
 use crate::progress::Progress;
@@ -55,13 +56,11 @@ impl Drop for Cancel {
 /// The interrupt, what `callback` raises, or an `InternalError` when `work` panics. The work is told to stop.
 pub(super) fn run<T: Send + 'static>(
     py: Python<'_>,
-    callback: Option<&Bound<'_, PyAny>>,
+    progress: Option<&Bound<'_, PyAny>>,
     work: impl FnOnce(&dyn Progress) -> T + Send + 'static,
 ) -> PyResult<T> {
-    if let Some(callback) = callback.filter(|callback| !callback.is_callable()) {
-        let message = format!("`progress` is called as `progress(step, done, total)`; `{callback}` cannot be called");
-        return Err(PyTypeError::new_err(message));
-    }
+    let bar = Bar::open(py, progress)?;
+    let callback = bar.callback.as_ref();
     let watch = Arc::new(Watch::default());
     let _cancel = Cancel(Arc::clone(&watch));
     let seen = Arc::clone(&watch);
@@ -76,4 +75,38 @@ pub(super) fn run<T: Send + 'static>(
     let value = call::run_with(py, tell, move || work(&*seen))?;
     tell(py)?;
     Ok(value)
+}
+
+/// The callable that `progress` asks for; `True` is a bar of tqdm's, closed when this is dropped.
+struct Bar<'py> {
+    callback: Option<Bound<'py, PyAny>>,
+    drawn: Option<Bound<'py, PyAny>>,
+}
+
+impl<'py> Bar<'py> {
+    fn open(py: Python<'py>, progress: Option<&Bound<'py, PyAny>>) -> PyResult<Self> {
+        let Some(progress) = progress.filter(|progress| !progress.is_none()) else {
+            return Ok(Self { callback: None, drawn: None });
+        };
+        if progress.is_callable() {
+            return Ok(Self { callback: Some(progress.clone()), drawn: None });
+        }
+        let Ok(wanted) = progress.cast::<PyBool>() else {
+            let message =
+                format!("`progress` is called as `progress(step, done, total)`; `{progress}` cannot be called");
+            return Err(PyTypeError::new_err(message));
+        };
+        let drawn = PyModule::import(py, "flow_fabric._load")?.call_method1("bar", (wanted,))?;
+        let callback = drawn.call_method0("__enter__")?;
+        Ok(Self { callback: (!callback.is_none()).then_some(callback), drawn: Some(drawn) })
+    }
+}
+
+impl Drop for Bar<'_> {
+    fn drop(&mut self) {
+        if let Some(drawn) = &self.drawn {
+            // Closing a bar has nothing to say that the call has not said.
+            let _ = drawn.call_method1("__exit__", (drawn.py().None(), drawn.py().None(), drawn.py().None()));
+        }
+    }
 }

@@ -201,7 +201,7 @@ def test_devices_that_do_not_exist(plan: Plan, device: Any, error: type[Exceptio
 
 def test_a_list_has_no_bytes(root: Path) -> None:
     plan = Policy.load(root / "policies/slot09.toml").plan(root / "examples/slot09.jsonl")
-    with pytest.raises(flow_fabric.LoadError, match="name the checkpoint itself"):
+    with pytest.raises(flow_fabric.LoadError, match="`slot09/policy/input/w` is no range of bytes"):
         plan.load(0)
 
 
