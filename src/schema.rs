@@ -13,6 +13,7 @@ use crate::finding::FindingsDocument;
 use crate::inventory::InventoryDocument;
 use crate::load::LoadDocument;
 use crate::moe::MoeReport;
+use crate::manifest::Manifest;
 use crate::plan::diff::PlanDiff;
 use crate::plan::record::PlanRecord;
 use crate::policy;
@@ -71,6 +72,11 @@ pub static ALL: &[SchemaDocument] = &[
         name: "moe",
         about: "a reference layer and a comparison, as `moe --format json` prints them",
         build: root::<MoeReport>,
+    },
+    SchemaDocument {
+        name: "manifest",
+        about: "the digests of a checkpoint, as `manifest` writes them beside it",
+        build: root::<Manifest>,
     },
     SchemaDocument {
         name: "plan",

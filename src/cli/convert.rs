@@ -47,7 +47,7 @@ enum Format {
     Json,
 }
 
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     match crate::policy::parse_bytes(text) {
         Some(bytes) if bytes > 0 => Ok(bytes),
         _ => Err("a size such as `5GB` or `512MiB`".to_owned()),

@@ -22,6 +22,7 @@ mod lints;
 mod load;
 mod man;
 mod moe;
+mod manifest;
 mod plan;
 mod progress;
 mod quantize;
@@ -86,6 +87,7 @@ enum Command {
     Quantize(quantize::Quantize),
     Drift(drift::DriftVerb),
     Dequantize(dequantize::Dequantize),
+    Manifest(manifest::ManifestVerb),
     Rule(rule::Rule),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -109,6 +111,7 @@ impl Command {
             Command::Quantize(verb) => verb.run(ui),
             Command::Drift(verb) => verb.run(ui),
             Command::Dequantize(verb) => verb.run(ui),
+            Command::Manifest(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),
             Command::Completions(verb) => verb.run(ui),

@@ -11,7 +11,6 @@ mod strided;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub use self::error::ConvertError;
 use self::job::{Job, Source};
@@ -19,6 +18,7 @@ pub use self::record::{CONVERT_FORMAT, ConvertRecord};
 use crate::finding::{Finding, Severity, code};
 use crate::inventory::{Checkpoint, Container, Indirect, StoredTensor};
 use crate::output::{Layout, OutputDirectory, OutputOptions, SafetensorsWriter, TensorSpec, carry};
+use crate::parallel::in_parallel;
 use crate::progress::Progress;
 use crate::storage::SourceFile;
 
@@ -211,52 +211,6 @@ fn jobs<'a>(
         Ok(Job { index, name: &tensor.name, file, source, dtype, shape, length })
     };
     kept.iter().enumerate().map(job).collect()
-}
-
-/// Runs a function over all items with some threads, each taking the next item; results in the order of the items. After an
-/// error no further item is begun.
-fn in_parallel<T: Sync, R: Send>(
-    threads: usize,
-    items: &[T],
-    run: impl Fn(&T) -> Result<R, ConvertError> + Sync,
-) -> Result<Vec<R>, ConvertError> {
-    let next = AtomicUsize::new(0);
-    let worker = || {
-        let mut done = Vec::new();
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(item) = items.get(at) else { return Ok(done) };
-            match run(item) {
-                Ok(result) => done.push((at, result)),
-                Err(error) => {
-                    next.store(items.len(), Ordering::Relaxed);
-                    return Err((at, error));
-                }
-            }
-        }
-    };
-    let mut done = Vec::with_capacity(items.len());
-    let mut first: Option<(usize, ConvertError)> = None;
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
-        for handle in handles {
-            match handle.join() {
-                Ok(Ok(results)) => done.extend(results),
-                // The error of the first tensor in order, whichever thread met it.
-                Ok(Err(error)) => {
-                    if first.as_ref().is_none_or(|(at, _)| error.0 < *at) {
-                        first = Some(error);
-                    }
-                }
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-    });
-    if let Some((_, error)) = first {
-        return Err(error);
-    }
-    done.sort_by_key(|(at, _)| *at);
-    Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
 /// Opens what was written with the strict reader and compares names, dtypes and shapes.

@@ -522,6 +522,30 @@ codes! {
         bad "$ flow-fabric quantize q8_0.toml model.safetensors -o out"
         good "$ flow-fabric quantize q8_0.toml model.safetensors -o out --metadata-from model-f16.gguf"
 
+    DIGEST_MISMATCH "FF560" "digest-mismatch" Error
+        what "The bytes of a chunk of a tensor are not those that the manifest was made from."
+        why "The file was damaged on its way, or replaced. The weights would load without a word and compute nonsense; nothing of the tensor is used."
+        bad "a bit of model-00002-of-00004.safetensors that flipped on the disk"
+        good "the file as it was when `flow-fabric manifest` read it"
+
+    MANIFEST_DIFFERS "FF561" "manifest-differs" Error
+        what "The manifest beside a checkpoint is about other files or tensors."
+        why "What it says about the bytes cannot be held against these; a checkpoint that was written anew needs a manifest that is made anew."
+        bad "a manifest of version 1 beside the shards of version 2"
+        good "$ flow-fabric manifest model"
+
+    MALFORMED_MANIFEST "FF562" "malformed-manifest" Error
+        what "A manifest is not the document that `manifest` writes."
+        why "A rule asks for verification, and without digests nothing can be verified."
+        bad "{\"format\": \"flow-fabric-manifest\", \"format_version\": 1}"
+        good "$ flow-fabric manifest model"
+
+    MISSING_MANIFEST "FF563" "missing-manifest" Error
+        what "A loader rule asks for verification, and no manifest lies beside the checkpoint."
+        why "Loading without it would pass over what the policy demands."
+        bad "verify = \"blake3\"  # and no flow-fabric.manifest.json"
+        good "$ flow-fabric manifest model"
+
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."
         why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."

@@ -50,4 +50,5 @@ pub use record::{
 };
 pub use rename::Renames;
 pub use template::{Segment, Template, collapse, natural_cmp};
+pub(crate) use trouble::quoted;
 pub use weight::{Component, Inventory, Role, Weight};

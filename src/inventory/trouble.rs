@@ -88,7 +88,7 @@ impl Report {
 }
 
 /// Foreign text made fit for a message: control characters escaped, long text cut.
-pub(super) fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let mut out = String::from("`");
     for (count, c) in text.chars().enumerate() {
         if count == QUOTED {
