@@ -89,9 +89,9 @@ fn a_manifest_that_cannot_be_read_says_why() {
     insta::assert_snapshot!(out, @r"
     malformed-manifest: this is `flow-fabric-manifest` version 2
     malformed-manifest: chunks of no bytes
-    malformed-manifest: tensor `channels_last` has 60 chunks of 30
+    malformed-manifest: tensor `also_transposed` has 12 chunks of 6
     malformed-manifest: the manifest cannot be read: unknown field `Format`, expected one of `format`, `format_version`, `chunk_bytes`, `files` at line 1 column 9
-    malformed-manifest: the manifest cannot be read: invalid type: map, expected a string at line 1 column 0
+    malformed-manifest: the manifest cannot be read: expected `,` or `]` at line 1 column 10
     ");
 }
 

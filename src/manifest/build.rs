@@ -80,7 +80,7 @@ impl Manifest {
                 ranges.entry((file.0 as usize, offset, tensor.bytes.length)).or_default().push(tensor);
             }
         }
-        let ranges: Vec<((usize, u64, u64), Vec<&StoredTensor>)> = ranges.into_iter().collect();
+        let ranges: Vec<_> = ranges.into_iter().collect();
         progress.begin(
             "digesting",
             Some(ranges.iter().fold(0, |sum: u64, ((_, _, length), _)| sum.saturating_add(*length))),
