@@ -29,6 +29,7 @@ pub mod sample;
 pub mod schema;
 mod simd;
 pub mod source;
+pub mod stage;
 pub mod storage;
 pub mod units;
 

@@ -20,6 +20,7 @@ use crate::policy;
 use crate::policy::draw::Drawing;
 use crate::quantize::run::DriftReport;
 use crate::sample::SampleReport;
+use crate::stage::StageRecord;
 
 /// A schema and its name.
 #[derive(Debug)]
@@ -89,6 +90,11 @@ pub static ALL: &[SchemaDocument] = &[
         build: root::<SampleReport>,
     },
     SchemaDocument { name: "policy", about: "a policy file", build: policy::schema::schema },
+    SchemaDocument {
+        name: "stage",
+        about: "a staged copy, as `stage` writes it into the copy",
+        build: root::<StageRecord>,
+    },
 ];
 
 /// Finds a schema.

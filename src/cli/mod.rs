@@ -32,6 +32,7 @@ mod run_options;
 mod sample;
 mod schema;
 mod snapshot;
+mod stage;
 mod stop;
 mod table;
 mod ui;
@@ -88,6 +89,7 @@ enum Command {
     Drift(drift::DriftVerb),
     Dequantize(dequantize::Dequantize),
     Manifest(manifest::ManifestVerb),
+    Stage(stage::StageVerb),
     Rule(rule::Rule),
     Schema(schema::Schema),
     Completions(completions::Completions),
@@ -112,6 +114,7 @@ impl Command {
             Command::Drift(verb) => verb.run(ui),
             Command::Dequantize(verb) => verb.run(ui),
             Command::Manifest(verb) => verb.run(ui),
+            Command::Stage(verb) => verb.run(ui),
             Command::Rule(verb) => verb.run(ui),
             Command::Schema(verb) => verb.run(ui),
             Command::Completions(verb) => verb.run(ui),

@@ -546,6 +546,18 @@ codes! {
         bad "verify = \"blake3\"  # and no flow-fabric.manifest.json"
         good "$ flow-fabric manifest model"
 
+    STAGE_SPACE "FF570" "stage-space" Error
+        what "What is to be staged does not fit: into the free space of the target, or into the budget."
+        why "It is known before a byte is copied. A container's /dev/shm often has 64 MiB only."
+        bad "$ flow-fabric stage grok-1 --to /dev/shm/grok-1  # 296 GiB"
+        good "$ flow-fabric stage grok-1 --to /mnt/nvme/grok-1"
+
+    STAGE_DAMAGED "FF571" "stage-damaged" Error
+        what "A staged copy is not what was staged."
+        why "Its record has a digest of every file; one that differs was damaged or edited, and is not brought back."
+        bad "a copy in which a file was edited"
+        good "a copy as `stage` wrote it"
+
     UNKNOWN_LINT "FF601" "unknown-lint" Error
         what "A level is set for a finding that does not exist."
         why "The level has no effect, so what it was meant to deny passes, or what it was meant to allow is reported."

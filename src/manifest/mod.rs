@@ -12,6 +12,7 @@ mod record;
 
 pub use build::{DEFAULT_CHUNK, ManifestError, ManifestOptions};
 pub use check::DigestMismatch;
+pub(crate) use digest::Digester;
 pub use digest::{Algorithm, Digests};
 pub use file::{MANIFEST_FILE, beside};
 pub use record::{Chunks, MANIFEST_FORMAT, Manifest, ManifestFile, TensorDigests};

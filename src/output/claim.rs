@@ -101,7 +101,7 @@ fn open_lock(path: &Path) -> std::io::Result<File> {
 
 /// Whether the path still means this file.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
 
     match (file.metadata(), fs::symlink_metadata(path)) {
@@ -112,7 +112,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 
 /// An open file cannot be removed here.
 #[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
+pub(crate) fn is_at(_: &File, _: &Path) -> bool {
     true
 }
 

@@ -64,30 +64,45 @@ impl OutputDirectory {
         let claim = Claim::new(target)?;
         recover(&claim)?;
         check_free(&claim.target, options.replace)?;
-        let mut leftover = Leftover::None;
-        let mut journal = None;
-        let mut finished = BTreeMap::new();
-        let partial = &claim.partial;
-        let unwritable = || OutputError::io("write", partial);
-        if fs::symlink_metadata(partial).is_ok() {
-            leftover = Leftover::Cleared;
+        let partial = claim.partial.clone();
+        let unwritable = || OutputError::io("write", &partial);
+        let mut output =
+            Self { claim, journal: None, finished: BTreeMap::new(), leftover: Leftover::None, keep: true };
+        if fs::symlink_metadata(&partial).is_ok() {
+            output.leftover = Leftover::Cleared;
             if let Some(run) = options.run.as_deref().filter(|_| options.resume)
-                && let Some((taken, pieces)) = Journal::resume(partial, run).map_err(unwritable())?
+                && let Some((journal, finished)) = Journal::resume(&partial, run).map_err(unwritable())?
             {
-                (journal, finished, leftover) = (Some(taken), pieces, Leftover::Resumed);
-            } else {
-                remove_all(partial).map_err(OutputError::io("clear away", partial))?;
+                output.leftover = Leftover::Resumed;
+                output.finished = finished;
+                output.journal = Some(journal);
+                return Ok(output);
             }
         }
-        if leftover != Leftover::Resumed {
-            fs::create_dir(partial).map_err(unwritable())?;
-            if let Some(run) = &options.run {
-                journal = Some(Journal::create(partial, run).map_err(unwritable())?);
-            }
-        }
-        let keep = journal.is_some();
+        // From here on there is nothing to be kept for another run.
+        output.keep = false;
+        remove_all(&partial).map_err(OutputError::io("clear away", &partial))?;
+        fs::create_dir(&partial).map_err(unwritable())?;
         failpoint::hit("directory/created").map_err(unwritable())?;
-        Ok(Self { claim, journal, finished, leftover, keep })
+        if let Some(run) = &options.run {
+            output.journal = Some(Journal::create(&partial, run).map_err(unwritable())?);
+            output.keep = true;
+        }
+        Ok(output)
+    }
+
+    /// Clears away what a killed run left beside a place that needs no new output; what a run at work writes
+    /// there stays.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn sweep(target: &Path) -> Result<(), OutputError> {
+        let claim = match Claim::new(target) {
+            Err(OutputError::Busy { .. }) => return Ok(()),
+            claim => claim?,
+        };
+        recover(&claim)?;
+        remove_all(&claim.partial).map_err(OutputError::io("clear away", &claim.partial))
     }
 
     /// Where files are written until the directory is published.

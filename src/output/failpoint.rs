@@ -1,8 +1,8 @@
 //! Named places where tests make a run die or fail. In release builds there is nothing here.
 //!
-//! The binary arms one from its environment (the library reads none): `FLOW_FABRIC_FAILPOINT=NAME[:COUNT]=ACTION`, where the
-//! action is `kill` (SIGKILL, at the COUNT-th time the place is reached), `panic`, or the name of an error (`ENOSPC`, `EACCES`,
-//! `EROFS`, `EIO`).
+//! The binary arms them from its environment (the library reads none): `FLOW_FABRIC_FAILPOINT=NAME[:COUNT]=ACTION,...`, where
+//! the action is `kill` (SIGKILL, at the COUNT-th time the place is reached), `panic`, or the name of an error (`ENOSPC`,
+//! `EACCES`, `EPERM`, `EROFS`, `ENOTSUP`, `EIO`).
 
 #[cfg(all(debug_assertions, unix))]
 mod armed {
@@ -17,26 +17,25 @@ mod armed {
         reached: AtomicU64,
     }
 
-    static ARMED: OnceLock<Armed> = OnceLock::new();
+    static ARMED: OnceLock<Vec<Armed>> = OnceLock::new();
 
-    /// Arms a place; what cannot be read arms nothing. The first call holds.
+    /// Arms places; what cannot be read arms nothing. The first call holds.
     #[cfg(feature = "cli")]
     pub(crate) fn arm(text: &str) {
-        let mut parts = text.rsplitn(2, '=');
-        let (Some(action), Some(place)) = (parts.next(), parts.next()) else { return };
-        let (name, count) = place.split_once(':').unwrap_or((place, "1"));
-        let Ok(count) = count.parse() else { return };
-        let armed = Armed { name: name.to_owned(), count, action: action.to_owned(), reached: AtomicU64::new(0) };
-        let _ = ARMED.set(armed);
+        let place = |text: &str| {
+            let (place, action) = text.rsplit_once('=')?;
+            let (name, count) = place.split_once(':').unwrap_or((place, "1"));
+            let (name, action) = (name.to_owned(), action.to_owned());
+            Some(Armed { name, count: count.parse().ok()?, action, reached: AtomicU64::new(0) })
+        };
+        let _ = ARMED.set(text.split(',').filter_map(place).collect());
     }
 
     /// Marks a place.
     #[inline]
     pub(crate) fn hit(name: &str) -> io::Result<()> {
-        match ARMED.get() {
-            Some(armed) if armed.name == name => armed.hit(),
-            _ => Ok(()),
-        }
+        let armed = ARMED.get().into_iter().flatten();
+        armed.filter(|armed| armed.name == name).try_for_each(Armed::hit)
     }
 
     impl Armed {
@@ -51,8 +50,10 @@ mod armed {
                     return Ok(());
                 }
                 "panic" => panic!("failpoint {}", self.name),
+                "ENOTSUP" => return Err(io::ErrorKind::Unsupported.into()),
                 "ENOSPC" => rustix::io::Errno::NOSPC,
                 "EACCES" => rustix::io::Errno::ACCESS,
+                "EPERM" => rustix::io::Errno::PERM,
                 "EROFS" => rustix::io::Errno::ROFS,
                 _ => rustix::io::Errno::IO,
             };

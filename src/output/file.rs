@@ -5,6 +5,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use super::claim::Claim;
+use super::writer::allocate;
 use super::{OutputError, failpoint};
 
 /// A file that takes its place when it is published. Dropped before, it is removed.
@@ -53,12 +54,27 @@ impl OutputFile {
         &self.file
     }
 
+    /// Takes the space of the file, where the file system can, so that a full disk is known before the work is done.
+    ///
+    /// # Errors
+    /// [`OutputError::Io`].
+    pub fn allocate(&self, bytes: u64) -> Result<(), OutputError> {
+        let taken = failpoint::hit("file/allocate").and_then(|()| allocate(&self.file, bytes));
+        taken.map_err(OutputError::io("write", &self.claim.target))
+    }
+
     /// Writes the file to disk and gives it its name.
     ///
     /// # Errors
     /// [`OutputError::Io`]; the old file is then as it was.
-    pub fn publish(mut self) -> Result<(), OutputError> {
-        let (partial, target) = (&self.claim.partial, &self.claim.target);
+    pub fn publish(self) -> Result<(), OutputError> {
+        let target = self.claim.target.clone();
+        self.publish_as(&target)
+    }
+
+    /// The same under another name in the same directory, for a name that is known only when the file is complete.
+    pub(crate) fn publish_as(mut self, target: &Path) -> Result<(), OutputError> {
+        let partial = &self.claim.partial;
         let written = failpoint::hit("file/sync").and_then(|()| self.file.sync_all());
         written.map_err(OutputError::io("write", target))?;
         let renamed = failpoint::hit("file/rename").and_then(|()| fs::rename(partial, target));

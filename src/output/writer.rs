@@ -203,7 +203,7 @@ impl SafetensorsWriter {
 }
 
 /// Takes the space of a file, where the file system can; elsewhere a full disk is known when it is written.
-fn allocate(file: &File, length: u64) -> io::Result<()> {
+pub(super) fn allocate(file: &File, length: u64) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     if length > 0 {
         use rustix::fs::{FallocateFlags, fallocate};
