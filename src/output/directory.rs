@@ -66,8 +66,7 @@ impl OutputDirectory {
         check_free(&claim.target, options.replace)?;
         let partial = claim.partial.clone();
         let unwritable = || OutputError::io("write", &partial);
-        let mut output =
-            Self { claim, journal: None, finished: BTreeMap::new(), leftover: Leftover::None, keep: true };
+        let mut output = Self { claim, journal: None, finished: BTreeMap::new(), leftover: Leftover::None, keep: true };
         if fs::symlink_metadata(&partial).is_ok() {
             output.leftover = Leftover::Cleared;
             if let Some(run) = options.run.as_deref().filter(|_| options.resume)
