@@ -183,7 +183,8 @@ fn what_cannot_be_staged_is_told_before_a_byte_is_copied() {
     run(&root, &folder.path().join("linked"), &PLAIN).unwrap();
     fs::remove_file(root.join("round")).unwrap();
     symlink("../tree", root.join("circle")).unwrap();
-    assert_eq!(code(run(&root, &folder.path().join("circled"), &PLAIN)), "not-a-file");
+    // The system follows forty links.
+    assert_eq!(code(run(&root, &folder.path().join("circled"), &PLAIN)), "output-failed");
     fs::remove_file(root.join("circle")).unwrap();
     rustix::fs::mknodat(rustix::fs::CWD, root.join("fifo"), rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0)
         .unwrap();
