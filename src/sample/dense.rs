@@ -392,6 +392,9 @@ impl Race {
 }
 
 /// Gumbel-max over a whole row.
+///
+/// How many blocks there are is only known at run time. With a literal row size in its place, rustc 1.95 worked on the
+/// loop of hash, logarithms and comparison for more than eight minutes.
 pub(crate) struct DrawDense<'a> {
     pub(crate) scores: &'a [f32],
     pub(crate) blocks: &'a Blocks,
