@@ -24,7 +24,8 @@ pub enum Fault {
 /// ```
 /// use flow_fabric::storage::{Fault, Faulty, ReadAt as _};
 ///
-/// let file = Faulty::new(&b"0123456789"[..], |read| (read < 2).then_some([Fault::Interrupted, Fault::Short(1)][read as usize]));
+/// let faults = [Fault::Interrupted, Fault::Short(1)];
+/// let file = Faulty::new(&b"0123456789"[..], |read| faults.get(read as usize).copied());
 /// let mut bytes = [0; 4];
 /// file.read_exact_at(&mut bytes, 2)?;
 /// assert_eq!((&bytes, file.reads()), (b"2345", 3));

@@ -14,7 +14,7 @@ use crate::finding::{Finding, code};
 /// let mut middle = [0; 4];
 /// file.read_exact_at(&mut middle, 3)?;
 /// assert_eq!(&middle, b"3456");
-/// assert_eq!(file.read_exact_at(&mut middle, 8).unwrap_err().offset(), Some(8));
+/// assert_eq!(file.read_exact_at(&mut middle, 8).unwrap_err().offset(), Some(10));
 /// # Ok::<(), flow_fabric::storage::ReadError>(())
 /// ```
 pub trait ReadAt: Send + Sync {
