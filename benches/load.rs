@@ -1,0 +1,331 @@
+//! Loading against the ceilings of the machine and against mapping, all in one run.
+//!
+//! `cargo bench --bench load` writes 1 GiB of bf16 weights (4 files, Llama's shapes) to the temporary directory, or to
+//! `FLOW_FABRIC_BENCH_DIR`, which must be on a disk. Each case is timed once a round, the rounds are gone through several
+//! times, and the best of each counts: on a shared machine that is what comes nearest to the machine. Cold means that the pages
+//! of the files were dropped from this machine's page cache (`POSIX_FADV_DONTNEED`).
+
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(clippy::print_stdout, reason = "what a bench has to say goes to the terminal")]
+#![allow(clippy::cast_precision_loss, reason = "rates for people")]
+
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use flow_fabric::inventory::Checkpoint;
+use flow_fabric::load::{LoadOptions, Loaded, Loader, ReadPlan};
+use flow_fabric::plan::PlanOptions;
+use flow_fabric::progress::Silent;
+use flow_fabric::storage::AlignedBuffer;
+use flow_fabric::{Plan, Policy};
+
+const HIDDEN: usize = 2048;
+const INNER: usize = 5632;
+const LAYERS: usize = 12;
+const FILES: usize = 4;
+const ROUNDS: usize = 5;
+const MIB: f64 = (1 << 20) as f64;
+
+fn main() {
+    // `cargo test --benches` runs this too; it has nothing to check.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let root = std::env::var_os("FLOW_FABRIC_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+    let folder = tempfile::Builder::new().prefix("flow-fabric-bench-load").tempdir_in(root).unwrap();
+    let files = write(folder.path());
+    let whole = plan(folder.path(), "[]", "auto", "none");
+    let columns = plan(folder.path(), "[\"m\"]", "auto", "none");
+    let rows = plan(folder.path(), "[\"-\", \"m\"]", "auto", "none");
+    let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+    println!("{:.0} MiB in {FILES} files\n", bytes as f64 / MIB);
+
+    let mut reused: Vec<AlignedBuffer> =
+        files.iter().map(|file| AlignedBuffer::zeroed(file.metadata().unwrap().len() as usize)).collect();
+    let mut target = AlignedBuffer::zeroed(reused.iter().map(|buffer| buffer.len()).sum());
+    let mut loaded = Some(load(&whole, None));
+    let mut loaded_rows = Some(load(&rows, None));
+    let mut cases = Vec::new();
+    let mut case =
+        |name: &'static str, cold: bool, run: Box<dyn FnMut() -> u64>| cases.push(Case::new(name, cold, run));
+    let paths: Vec<PathBuf> = (0..FILES).map(|number| folder.path().join(name(number))).collect();
+    let open = || -> Vec<File> { paths.iter().map(|path| File::open(path).unwrap()).collect() };
+
+    let source = AlignedBuffer::zeroed(target.len());
+    case("ceiling: memcpy, 2 threads", false, Box::new(move || memcpy(&source, &mut target)));
+    let own = open();
+    case("ceiling: warm reads, reused memory", false, Box::new(move || sequential(&own, &mut reused, 2)));
+    let own = open();
+    case("ceiling: warm reads, fresh memory", false, Box::new(move || sequential(&own, &mut fresh(&own), 2)));
+    for (name, threads) in [("ceiling: cold reads, 1 thread", 1), ("ceiling: cold reads, 4 threads", 4)] {
+        let own = open();
+        let mut memory = fresh(&own);
+        case(name, true, Box::new(move || sequential(&own, &mut memory, threads)));
+    }
+    let own = paths.clone();
+    case("mapped views, whole, warm, every tensor copied", false, Box::new(move || mapped(&own, Cut::Whole)));
+    let own = paths.clone();
+    case("mapped views, whole, cold, every tensor copied", true, Box::new(move || mapped(&own, Cut::Whole)));
+    let plan = whole.clone();
+    case("load, whole, warm, reused memory", false, Box::new(move || again(&plan, &mut loaded)));
+    let plan = whole.clone();
+    case("load, whole, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
+    let plan = whole;
+    case("load, whole, cold, fresh memory", true, Box::new(move || load(&plan, None).bytes()));
+    let own = paths.clone();
+    case("mapped slices, 1/8 columns, warm", false, Box::new(move || mapped(&own, Cut::Columns)));
+    let plan = columns.clone();
+    case("load, 1/8 columns, warm", false, Box::new(move || load(&plan, None).bytes()));
+    let own = paths.clone();
+    case("mapped slices, 1/8 columns, cold", true, Box::new(move || mapped(&own, Cut::Columns)));
+    let plan = columns;
+    case("load, 1/8 columns, cold", true, Box::new(move || load(&plan, None).bytes()));
+    let own = paths.clone();
+    case("mapped slices, 1/8 rows, warm", false, Box::new(move || mapped(&own, Cut::Rows)));
+    let plan = rows.clone();
+    case("load, 1/8 rows, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
+    let plan = rows.clone();
+    case("load, 1/8 rows, warm, reused memory", false, Box::new(move || again(&plan, &mut loaded_rows)));
+    let own = paths.clone();
+    case("mapped slices, 1/8 rows, cold", true, Box::new(move || mapped(&own, Cut::Rows)));
+    let plan = rows;
+    case("load, 1/8 rows, cold", true, Box::new(move || load(&plan, None).bytes()));
+
+    for _ in 0..ROUNDS {
+        for case in &mut cases {
+            case.measure(&files);
+        }
+    }
+    println!("{:<50} {:>8} {:>7} {:>9} {:>11}", "case", "seconds", "GB/s", "MiB", "MiB of disk");
+    for case in &cases {
+        println!(
+            "{:<50} {:>8.3} {:>7.2} {:>9.0} {:>11.0}",
+            case.name,
+            case.best,
+            case.bytes as f64 / case.best / 1e9,
+            case.bytes as f64 / MIB,
+            case.from_disk as f64 / MIB
+        );
+    }
+    drop(cases);
+    let columns = self::plan(folder.path(), "[\"m\"]", "auto", "none");
+    println!("\npeak memory besides the result, 1/8 columns: {:.1} MiB", besides(&columns));
+}
+
+/// One thing that is timed.
+struct Case {
+    name: &'static str,
+    cold: bool,
+    run: Box<dyn FnMut() -> u64>,
+    best: f64,
+    bytes: u64,
+    from_disk: u64,
+}
+
+impl Case {
+    fn new(name: &'static str, cold: bool, run: Box<dyn FnMut() -> u64>) -> Self {
+        Self { name, cold, run, best: f64::INFINITY, bytes: 0, from_disk: 0 }
+    }
+
+    fn measure(&mut self, files: &[File]) {
+        for file in files {
+            if self.cold {
+                rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+            } else {
+                warm(file);
+            }
+        }
+        let (before, began) = (read_from_disk(), Instant::now());
+        self.bytes = (self.run)();
+        let seconds = began.elapsed().as_secs_f64();
+        if seconds < self.best {
+            (self.best, self.from_disk) = (seconds, read_from_disk() - before);
+        }
+    }
+}
+
+fn name(number: usize) -> String {
+    format!("model-{:05}-of-{FILES:05}.safetensors", number + 1)
+}
+
+/// Writes the checkpoint; the files are on disk, so that their pages can be dropped.
+fn write(folder: &Path) -> Vec<File> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |bytes: usize| -> Vec<u8> {
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            state.to_le_bytes()
+        };
+        (0..bytes / 8).flat_map(|_| next()).collect()
+    };
+    let mut map = serde_json::Map::new();
+    let shapes = [
+        ("q", HIDDEN, HIDDEN),
+        ("k", HIDDEN / 8, HIDDEN),
+        ("v", HIDDEN / 8, HIDDEN),
+        ("o", HIDDEN, HIDDEN),
+        ("gate", INNER, HIDDEN),
+        ("up", INNER, HIDDEN),
+        ("down", HIDDEN, INNER),
+    ];
+    (0..FILES)
+        .map(|number| {
+            let layers = number * LAYERS / FILES..(number + 1) * LAYERS / FILES;
+            let tensors: Vec<(String, [usize; 2], Vec<u8>)> = layers
+                .flat_map(|layer| {
+                    shapes.map(|(name, rows, columns)| (format!("layers.{layer}.{name}"), [rows, columns]))
+                })
+                .map(|(name, shape)| (name, shape, random(shape[0] * shape[1] * 2)))
+                .collect();
+            tensors.iter().for_each(|(tensor, ..)| drop(map.insert(tensor.clone(), name(number).into())));
+            let views = tensors.iter().map(|(name, shape, bytes)| {
+                (name, safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, shape.to_vec(), bytes).unwrap())
+            });
+            let path = folder.join(name(number));
+            safetensors::serialize_to_file(views, None, &path).unwrap();
+            let index = serde_json::json!({ "metadata": {}, "weight_map": map });
+            std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+            let file = File::open(&path).unwrap();
+            file.sync_all().unwrap();
+            file
+        })
+        .collect()
+}
+
+/// What device 3 of 8 loads.
+fn plan(folder: &Path, spec: &str, read: &str, verify: &str) -> ReadPlan {
+    let policy = format!(
+        "language = 1\npolicy = \"bench\"\n[mesh]\naxes = [\"m\"]\nshape = [8]\n\
+         [loader]\nread = \"{read}\"\nverify = \"{verify}\"\n\
+         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"all\"\nglob = \"**\"\nspec = {spec}\n"
+    );
+    let policy = Policy::parse("bench.toml", &policy).unwrap();
+    let (checkpoint, findings) = Checkpoint::open(folder).unwrap();
+    assert!(findings.is_empty(), "{findings:?}");
+    let (inventory, _) = policy.group(&checkpoint);
+    let plan = Plan::new(&policy, inventory, &PlanOptions::default()).unwrap();
+    ReadPlan::new(&plan, 3).unwrap()
+}
+
+fn load(plan: &ReadPlan, into: Option<Loaded>) -> Loaded {
+    let mut loader = Loader::open(plan, LoadOptions::default()).unwrap();
+    loader.load_into(into.unwrap_or_default(), &Silent).unwrap()
+}
+
+/// Loads into the memory of the load before.
+fn again(plan: &ReadPlan, loaded: &mut Option<Loaded>) -> u64 {
+    *loaded = Some(load(plan, loaded.take()));
+    loaded.as_ref().unwrap().bytes()
+}
+
+fn memcpy(source: &[u8], target: &mut [u8]) -> u64 {
+    let half = source.len() / 2;
+    let (left, right) = target.split_at_mut(half);
+    std::thread::scope(|scope| {
+        scope.spawn(|| left.copy_from_slice(&source[..half]));
+        scope.spawn(|| right.copy_from_slice(&source[half..]));
+    });
+    source.len() as u64
+}
+
+fn fresh(files: &[File]) -> Vec<AlignedBuffer> {
+    files.iter().map(|file| AlignedBuffer::zeroed(file.metadata().unwrap().len() as usize)).collect()
+}
+
+/// Reads files from end to end, 1 MiB at a time: what no loader can beat.
+fn sequential(files: &[File], into: &mut [AlignedBuffer], threads: usize) -> u64 {
+    let work: Vec<(&File, u64, &mut [u8])> = files
+        .iter()
+        .zip(into)
+        .flat_map(|(file, buffer)| {
+            buffer.chunks_mut(1 << 20).enumerate().map(move |(number, chunk)| (file, (number as u64) << 20, chunk))
+        })
+        .collect();
+    let queue = std::sync::Mutex::new(work.into_iter());
+    let bytes = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let Some((file, at, chunk)) = queue.lock().unwrap().next() else { return };
+                    file.read_exact_at(chunk, at).unwrap();
+                    bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+    });
+    bytes.into_inner()
+}
+
+#[derive(Clone, Copy)]
+enum Cut {
+    Whole,
+    Columns,
+    Rows,
+}
+
+/// What one would write with the safetensors crate and a mapping: views, slices, copies.
+fn mapped(paths: &[PathBuf], cut: Cut) -> u64 {
+    use safetensors::slice::IndexOp as _;
+
+    let mut out: Vec<Vec<u8>> = Vec::new();
+    for path in paths {
+        let file = File::open(path).unwrap();
+        // SAFETY: the bench owns the file and nobody writes it.
+        #[expect(unsafe_code, reason = "the peer maps")]
+        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&map).unwrap();
+        for (_, view) in tensors.iter() {
+            let part = |size: usize| size / 8 * 3..size / 8 * 4;
+            out.push(match cut {
+                Cut::Whole => view.data().to_vec(),
+                Cut::Columns => collect(view.slice(part(view.shape()[0])).unwrap()),
+                Cut::Rows => collect(view.slice((.., part(view.shape()[1]))).unwrap()),
+            });
+        }
+    }
+    out.iter().map(|tensor| tensor.len() as u64).sum()
+}
+
+fn collect(pieces: safetensors::slice::SliceIterator<'_>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(pieces.remaining_byte_len());
+    pieces.for_each(|piece| out.extend_from_slice(piece));
+    out
+}
+
+/// Brings a file into the page cache.
+fn warm(file: &File) {
+    let mut buffer = vec![0; 1 << 20];
+    let mut at = 0;
+    loop {
+        match file.read_at(&mut buffer, at).unwrap() {
+            0 => return,
+            count => at += count as u64,
+        }
+    }
+}
+
+/// Bytes that this process had read from storage.
+fn read_from_disk() -> u64 {
+    field("/proc/self/io", "read_bytes:")
+}
+
+/// Most memory that a load takes besides its result, in MiB.
+fn besides(plan: &ReadPlan) -> f64 {
+    // Resets the peak to what is resident now.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = field("/proc/self/status", "VmRSS:");
+    let loaded = load(plan, None);
+    let peak = field("/proc/self/status", "VmHWM:");
+    ((peak - before) * 1024).saturating_sub(loaded.bytes()) as f64 / MIB
+}
+
+/// A number of a file of `/proc`.
+fn field(path: &str, name: &str) -> u64 {
+    let text = std::fs::read_to_string(path).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
