@@ -1,6 +1,7 @@
 //! Why a load gives nothing.
 
 use crate::finding::{Finding, code};
+use crate::manifest::DigestMismatch;
 use crate::progress::Cancelled;
 use crate::storage::ReadError;
 
@@ -25,6 +26,17 @@ pub enum LoadError {
         /// The tensor.
         tensor: String,
     },
+    /// A rule wants a tensor verified, and there is nothing to hold it against.
+    #[error("tensor `{tensor}` is to be verified, and {}", if *.known { "the manifest does not have it" } else { "there is no manifest" })]
+    Unverified {
+        /// The tensor.
+        tensor: String,
+        /// There is a manifest, but of other tensors.
+        known: bool,
+    },
+    /// Bytes are not those that the manifest was made from.
+    #[error(transparent)]
+    Mismatch(#[from] DigestMismatch),
     /// The work was told to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -41,6 +53,11 @@ impl LoadError {
                 Finding::new(&code::NOT_A_RANGE, self.to_string())
                     .help("of a list, only a dry run is possible; of packed or strided tensors, `flow-fabric convert` makes ranges"),
             ),
+            Self::Unverified { known, .. } => {
+                let code = if *known { &code::MANIFEST_DIFFERS } else { &code::MISSING_MANIFEST };
+                Some(Finding::new(code, self.to_string()).help("`flow-fabric manifest CHECKPOINT` writes one"))
+            }
+            Self::Mismatch(mismatch) => Some(mismatch.finding()),
             Self::Cancelled(_) => None,
         }
     }

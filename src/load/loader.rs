@@ -10,7 +10,9 @@ use super::jobs::{self, Cutting, Job};
 use super::ladder::{Buffered, Source};
 use super::report::{FileReport, Meter};
 use super::worker::{Dest, Worker};
+use super::verify::Digested;
 use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
+use crate::manifest::Manifest;
 use crate::policy::Read;
 use crate::progress::Progress;
 use crate::storage::{ReadAt, SourceFile};
@@ -54,6 +56,7 @@ pub struct Loader<'a> {
     plan: &'a ReadPlan,
     options: LoadOptions,
     lanes: Vec<Lane<'a>>,
+    digested: Option<Digested<'a>>,
     opened: Duration,
     elapsed: Duration,
 }
@@ -93,6 +96,17 @@ impl<'a> Loader<'a> {
         })
     }
 
+    /// Gives the digests that tensors are held against where rules say `verify`; without them such tensors are not loaded.
+    ///
+    /// Chunks that hold wanted bytes are then read whole, and nothing is handed out before all of them have their digests.
+    ///
+    /// # Errors
+    /// A tensor that is to be verified is not in the manifest, or there is none.
+    pub fn verified_by(mut self, manifest: Option<&'a Manifest>) -> Result<Self, LoadError> {
+        self.digested = Some(Digested::new(self.plan, manifest)?);
+        Ok(self)
+    }
+
     fn lanes(
         plan: &'a ReadPlan,
         options: LoadOptions,
@@ -110,7 +124,7 @@ impl<'a> Loader<'a> {
                 meter: Meter::default(),
             });
         }
-        Ok(Self { plan, options, lanes, opened: Duration::ZERO, elapsed: Duration::ZERO })
+        Ok(Self { plan, options, lanes, digested: None, opened: Duration::ZERO, elapsed: Duration::ZERO })
     }
 
     /// Reads everything.
@@ -172,7 +186,8 @@ impl<'a> Loader<'a> {
         let mut traffic = vec![Traffic::default(); self.plan.targets.len()];
         for lane in &self.lanes {
             let targets = lane.targets.clone().zip(self.plan.targets.get(lane.targets.clone()).unwrap_or_default());
-            super::traffic::count(self.plan, targets, self.cutting(lane), &mut traffic);
+            let digested = |target| self.digested.as_ref()?.chunk_bytes(target);
+            super::traffic::count(self.plan, targets, self.cutting(lane), digested, &mut traffic);
         }
         traffic
     }
@@ -228,6 +243,10 @@ impl<'a> Loader<'a> {
         progress: &dyn Progress,
     ) -> Result<(), LoadError> {
         let began = Instant::now();
+        if self.digested.is_none() {
+            self.digested = Some(Digested::new(self.plan, None)?);
+        }
+        let digested = self.digested.as_ref();
         let targets = self.plan.targets.get(range.clone()).unwrap_or_default();
         for (tensor, target) in tensors.iter_mut().zip(targets) {
             tensor.clear_padding(target);
@@ -244,7 +263,7 @@ impl<'a> Loader<'a> {
             let own = lane.targets.start.max(range.start)..lane.targets.end.min(range.end);
             let targets = own.clone().zip(self.plan.targets.get(own).unwrap_or_default());
             let cutting = self.cutting(lane);
-            for job in jobs::cut(targets, cutting) {
+            for job in jobs::cut(targets, cutting, |target| digested?.chunk_bytes(target)) {
                 let dests = self.dests(&job, &mut rest);
                 work.push(Work { lane, gap: cutting.gap, job, dests });
             }
@@ -275,11 +294,13 @@ impl<'a> Loader<'a> {
     /// Hands the work out to threads. Of several errors, that of the first job counts, whatever the threads did.
     fn work(&self, work: Vec<Work<'_, '_>>, progress: &dyn Progress) -> Result<(), LoadError> {
         let threads = self.options.threads().min(work.len());
+        let none = Digested::default();
+        let digested = self.digested.as_ref().unwrap_or(&none);
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let queue = Mutex::new(work.into_iter());
         let failed: Mutex<Option<(usize, LoadError)>> = Mutex::new(None);
         let run = || {
-            let mut worker = Worker::default();
+            let mut worker = Worker::new(&self.plan.targets, digested);
             while !stop.load(Ordering::Relaxed) {
                 // The number and the work are taken together, so that numbers follow the queue.
                 let taken = {
@@ -288,8 +309,7 @@ impl<'a> Loader<'a> {
                 };
                 let Some((number, mut work)) = taken else { return };
                 let done = progress.check().map_err(LoadError::from).and_then(|()| {
-                    let targets = &self.plan.targets;
-                    worker.run(&work.lane.source, &work.lane.meter, &work.job, work.gap, targets, &mut work.dests)
+                    worker.run(&work.lane.source, &work.lane.meter, &work.job, work.gap, &mut work.dests)
                 });
                 match done {
                     Ok(wanted) => progress.advance(wanted),

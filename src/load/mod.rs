@@ -17,6 +17,7 @@ mod report;
 mod slice;
 mod tensor;
 mod traffic;
+mod verify;
 mod worker;
 
 pub use differs::stored_otherwise;

@@ -63,11 +63,11 @@ impl Meter {
     }
 
     /// A job is done.
-    pub(super) fn job(&self, wanted: u64, read: Duration, copy: Duration) {
+    pub(super) fn job(&self, wanted: u64, read: Duration, verify: Duration, copy: Duration) {
         self.wanted.fetch_add(wanted, Ordering::Relaxed);
-        let [reading, _, copying] = &self.nanoseconds;
-        add(reading, read);
-        add(copying, copy);
+        for (total, time) in self.nanoseconds.iter().zip([read, verify, copy]) {
+            total.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        }
     }
 
     /// A direct read was refused and taken up through the page cache.
@@ -92,8 +92,4 @@ impl Meter {
     pub(super) fn times(&self) -> [Duration; 3] {
         self.nanoseconds.each_ref().map(|time| Duration::from_nanos(time.load(Ordering::Relaxed)))
     }
-}
-
-fn add(time: &AtomicU64, duration: Duration) {
-    time.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
 }

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::ops::AddAssign;
 
-use super::jobs::{self, Cutting};
+use super::jobs::{self, Cutting, Scratch};
 use super::{LoadOptions, ReadPlan, Target};
 
 /// Bytes and requests of some part of a load.
@@ -33,7 +33,7 @@ pub fn traffic(plan: &ReadPlan, options: &LoadOptions) -> Vec<Traffic> {
     let cutting = Cutting { chunk: options.chunk(), gap: options.gap };
     let mut traffic = vec![Traffic::default(); plan.targets.len()];
     for group in groups(plan) {
-        count(plan, group, cutting, &mut traffic);
+        count(plan, group, cutting, |_| None, &mut traffic);
     }
     traffic
 }
@@ -43,20 +43,26 @@ pub(super) fn count<'a>(
     plan: &'a ReadPlan,
     targets: impl IntoIterator<Item = (usize, &'a Target)>,
     cutting: Cutting,
+    digested: impl Fn(usize) -> Option<u64>,
     traffic: &mut [Traffic],
 ) {
-    let mut scratch = Vec::new();
-    for job in jobs::cut(targets, cutting) {
+    let mut scratch = Scratch::default();
+    for job in jobs::cut(targets, cutting, digested) {
         let Ok(()) = job.requests(&plan.targets, cutting.gap, &mut scratch, |request| {
             let mut end = request.offset;
+            let mut last = None;
             for (number, piece) in request.pieces.iter().enumerate() {
-                let part = job.parts.get(piece.part).and_then(|part| traffic.get_mut(part.target));
-                if let Some(entry) = part {
+                last = job.parts.get(piece.part).map(|part| part.target);
+                if let Some(entry) = last.and_then(|target| traffic.get_mut(target)) {
                     entry.wanted += piece.length;
                     entry.read += piece.source + piece.length - end;
                     entry.requests += u64::from(number == 0);
                 }
                 end = piece.source + piece.length;
+            }
+            // The rest of a chunk that is read whole.
+            if let Some(entry) = last.and_then(|target| traffic.get_mut(target)) {
+                entry.read += request.offset + request.length - end;
             }
             Ok::<(), Infallible>(())
         });

@@ -6,3 +6,4 @@ mod errors;
 mod naive;
 mod slices;
 mod support;
+mod verify;

@@ -1,0 +1,136 @@
+//! Digests are held against what is read, chunk by chunk, and nothing that fails is handed out.
+
+use std::path::Path;
+
+use flow_fabric::finding::code;
+use flow_fabric::inventory::Checkpoint;
+use flow_fabric::load::{LoadError, Loader, ReadPlan, Traffic};
+use flow_fabric::manifest::{Manifest, ManifestOptions};
+use flow_fabric::progress::Silent;
+use flow_fabric::{Dtype, Plan};
+
+use super::support::{Tensor, checkpoint, load, options, plan};
+
+const CHUNK: u64 = 1000;
+
+fn tensors() -> Vec<Tensor> {
+    vec![
+        Tensor::numbered("a.rows", Dtype::U8, &[40, 100]),
+        Tensor::numbered("b.columns", Dtype::Bf16, &[30, 100]),
+        Tensor::numbered("c.small", Dtype::F32, &[3]),
+        Tensor::numbered("d.empty", Dtype::F32, &[0]),
+    ]
+}
+
+fn policy(read: &str, verify: &str) -> String {
+    format!(
+        "language = 1\npolicy = \"p\"\n[mesh]\naxes = [\"m\"]\nshape = [4]\n[loader]\nread = \"{read}\"\nverify = \"{verify}\"\n\
+         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"rows\"\nglob = \"*.rows\"\nspec = [\"m\"]\n\
+         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"columns\"\nglob = \"*.columns\"\nspec = [\"-\", \"m\"]\n\
+         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"rest\"\nglob = \"**\"\nspec = []\n"
+    )
+}
+
+fn manifest(path: &Path) -> Manifest {
+    let (checkpoint, _) = Checkpoint::open(path).unwrap();
+    let mut options = ManifestOptions::default();
+    options.chunk_bytes = CHUNK;
+    Manifest::build(&checkpoint, options, &Silent).unwrap()
+}
+
+fn verified(plan: &Plan, device: u64, manifest: &Manifest) -> Result<(), LoadError> {
+    let device = ReadPlan::new(plan, device).unwrap();
+    Loader::open(&device, options(2, 0)).unwrap().verified_by(Some(manifest)).unwrap().load(&Silent).map(drop)
+}
+
+#[test]
+fn what_is_whole_loads_as_without_verification() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 2);
+    let manifest = manifest(&path);
+    for read in ["pread", "mmap", "direct"] {
+        for verify in ["xxh3", "blake3"] {
+            let (with, without) = (plan(&policy(read, verify), &path), plan(&policy(read, "none"), &path));
+            for number in 0..4 {
+                let device = ReadPlan::new(&with, number).unwrap();
+                let mut loader = Loader::open(&device, options(2, 64)).unwrap().verified_by(Some(&manifest)).unwrap();
+                let mut foretold = Traffic::default();
+                loader.traffic().into_iter().for_each(|part| foretold += part);
+                assert_eq!(loader.load(&Silent).unwrap(), load(&without, number, options(1, 0)));
+                let report = loader.report();
+                assert!(report.verify > std::time::Duration::ZERO);
+                if read == "pread" {
+                    assert_eq!(report.traffic, foretold);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_named_by_tensor_file_chunk_and_offset() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 1);
+    let manifest = manifest(&path);
+    let file = folder.path().join("model-00001-of-00001.safetensors");
+    let right = std::fs::read(&file).unwrap();
+    let offset = manifest.find("a.rows").unwrap().1.offset;
+    // Device k of 4 holds rows 10 k to 10 k + 10, which are chunk k.
+    for (chunk, within) in [(0_u64, 0_u64), (1, 999), (3, 500)] {
+        let mut wrong = right.clone();
+        wrong[usize::try_from(offset + chunk * CHUNK + within).unwrap()] ^= 0x10;
+        std::fs::write(&file, &wrong).unwrap();
+        for read in ["pread", "mmap", "direct"] {
+            for verify in ["xxh3", "blake3"] {
+                let plan = plan(&policy(read, verify), &path);
+                for device in 0..4 {
+                    let loaded = verified(&plan, device, &manifest);
+                    if device != chunk {
+                        loaded.unwrap();
+                        continue;
+                    }
+                    let LoadError::Mismatch(mismatch) = loaded.unwrap_err() else { panic!("another error") };
+                    assert_eq!((mismatch.tensor.as_str(), mismatch.chunk), ("a.rows", chunk));
+                    assert_eq!((mismatch.offset, mismatch.length), (offset + chunk * CHUNK, CHUNK));
+                    assert!(mismatch.file.ends_with("model-00001-of-00001.safetensors"));
+                    let finding = LoadError::Mismatch(mismatch).finding().unwrap();
+                    assert_eq!(finding.code, &code::DIGEST_MISMATCH);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn of_a_slice_the_whole_chunk_is_verified_and_nothing_of_a_bad_tensor_is_handed_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 1);
+    let manifest = manifest(&path);
+    let file = folder.path().join("model-00001-of-00001.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // In the second quarter of a row in the last chunk: device 0 wants none of these bytes.
+    bytes[usize::try_from(manifest.find("b.columns").unwrap().1.offset).unwrap() + 5950] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    let plan = plan(&policy("pread", "xxh3"), &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let mut options = options(1, 0);
+    options.budget = 1;
+    let mut loader = Loader::open(&device, options).unwrap().verified_by(Some(&manifest)).unwrap();
+    let results: Vec<_> = loader.tensors(&Silent).collect();
+    assert!(results.iter().flatten().all(|tensor| tensor.name != "b.columns"));
+    assert!(matches!(results.last(), Some(Err(LoadError::Mismatch(mismatch))) if mismatch.chunk == 5));
+}
+
+#[test]
+fn without_digests_nothing_that_is_to_be_verified_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &tensors(), 1);
+    let plan = plan(&policy("pread", "xxh3"), &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let code = |error: LoadError| error.finding().unwrap().code.name;
+    assert_eq!(code(Loader::open(&device, options(1, 0)).unwrap().load(&Silent).unwrap_err()), "missing-manifest");
+    let mut other = manifest(&path);
+    other.files[0].tensors.remove("c.small");
+    let loader = Loader::open(&device, options(1, 0)).unwrap();
+    assert_eq!(code(loader.verified_by(Some(&other)).unwrap_err()), "manifest-differs");
+}
