@@ -9,14 +9,17 @@
 #![allow(clippy::print_stdout, reason = "what a bench has to say goes to the terminal")]
 #![allow(clippy::cast_precision_loss, reason = "rates for people")]
 
+use std::cell::RefCell;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use flow_fabric::inventory::Checkpoint;
 use flow_fabric::load::{LoadOptions, Loaded, Loader, ReadPlan};
+use flow_fabric::manifest::{Manifest, ManifestOptions};
 use flow_fabric::plan::PlanOptions;
 use flow_fabric::progress::Silent;
 use flow_fabric::storage::AlignedBuffer;
@@ -46,8 +49,9 @@ fn main() {
     let mut reused: Vec<AlignedBuffer> =
         files.iter().map(|file| AlignedBuffer::zeroed(file.metadata().unwrap().len() as usize)).collect();
     let mut target = AlignedBuffer::zeroed(reused.iter().map(|buffer| buffer.len()).sum());
-    let mut loaded = Some(load(&whole, None));
-    let mut loaded_rows = Some(load(&rows, None));
+    let loaded = Rc::new(RefCell::new(load(&whole, None)));
+    let loaded_rows = Rc::new(RefCell::new(load(&rows, None)));
+    let manifest = Rc::new(manifest(folder.path()));
     let mut cases = Vec::new();
     let mut case =
         |name: &'static str, cold: bool, run: Box<dyn FnMut() -> u64>| cases.push(Case::new(name, cold, run));
@@ -70,9 +74,22 @@ fn main() {
     let own = paths.clone();
     case("mapped views, whole, cold, every tensor copied", true, Box::new(move || mapped(&own, Cut::Whole)));
     let plan = whole.clone();
-    case("load, whole, warm, reused memory", false, Box::new(move || again(&plan, &mut loaded)));
+    let shared = loaded.clone();
+    case("load, whole, warm, reused memory", false, Box::new(move || again(&plan, None, &shared)));
     let plan = whole.clone();
     case("load, whole, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
+    for (name, verify, cold) in [
+        ("load, whole, warm, reused memory, xxh3", "xxh3", false),
+        ("load, whole, warm, reused memory, blake3", "blake3", false),
+        ("load, whole, cold, reused memory, xxh3", "xxh3", true),
+        ("load, whole, cold, reused memory, blake3", "blake3", true),
+    ] {
+        let plan = self::plan(folder.path(), "[]", "auto", verify);
+        let (manifest, shared) = (manifest.clone(), loaded.clone());
+        case(name, cold, Box::new(move || again(&plan, Some(&manifest), &shared)));
+    }
+    let (own, shared) = (whole.clone(), loaded.clone());
+    case("load, whole, cold, reused memory", true, Box::new(move || again(&own, None, &shared)));
     let plan = whole;
     case("load, whole, cold, fresh memory", true, Box::new(move || load(&plan, None).bytes()));
     let own = paths.clone();
@@ -88,7 +105,7 @@ fn main() {
     let plan = rows.clone();
     case("load, 1/8 rows, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
     let plan = rows.clone();
-    case("load, 1/8 rows, warm, reused memory", false, Box::new(move || again(&plan, &mut loaded_rows)));
+    case("load, 1/8 rows, warm, reused memory", false, Box::new(move || again(&plan, None, &loaded_rows)));
     let own = paths.clone();
     case("mapped slices, 1/8 rows, cold", true, Box::new(move || mapped(&own, Cut::Rows)));
     let plan = rows;
@@ -210,15 +227,25 @@ fn plan(folder: &Path, spec: &str, read: &str, verify: &str) -> ReadPlan {
     ReadPlan::new(&plan, 3).unwrap()
 }
 
-fn load(plan: &ReadPlan, into: Option<Loaded>) -> Loaded {
-    let mut loader = Loader::open(plan, LoadOptions::default()).unwrap();
-    loader.load_into(into.unwrap_or_default(), &Silent).unwrap()
+fn load(plan: &ReadPlan, manifest: Option<&Manifest>) -> Loaded {
+    load_into(plan, manifest, Loaded::default())
+}
+
+fn load_into(plan: &ReadPlan, manifest: Option<&Manifest>, into: Loaded) -> Loaded {
+    let loader = Loader::open(plan, LoadOptions::default()).unwrap();
+    loader.verified_by(manifest).unwrap().load_into(into, &Silent).unwrap()
 }
 
 /// Loads into the memory of the load before.
-fn again(plan: &ReadPlan, loaded: &mut Option<Loaded>) -> u64 {
-    *loaded = Some(load(plan, loaded.take()));
-    loaded.as_ref().unwrap().bytes()
+fn again(plan: &ReadPlan, manifest: Option<&Manifest>, loaded: &RefCell<Loaded>) -> u64 {
+    let memory = loaded.take();
+    loaded.replace(load_into(plan, manifest, memory));
+    loaded.borrow().bytes()
+}
+
+fn manifest(folder: &Path) -> Manifest {
+    let (checkpoint, _) = Checkpoint::open(folder).unwrap();
+    Manifest::build(&checkpoint, ManifestOptions::default(), &Silent).unwrap()
 }
 
 fn memcpy(source: &[u8], target: &mut [u8]) -> u64 {

@@ -16,8 +16,10 @@ use crate::load::{
     ExportError, ExportOptions, LoadDocument, LoadError, LoadOptions, LoadReport, Loader, ReadPlan, Traffic, export,
     stored_otherwise, traffic,
 };
+use crate::manifest::{self, Manifest};
 use crate::plan::Plan;
-use crate::policy::Policy;
+use crate::policy::{Policy, Verify};
+use crate::stage::SharedMemory;
 use crate::units;
 
 /// Load what one device of the mesh holds: only the bytes it needs, with timings
@@ -90,7 +92,8 @@ impl Load {
         let (counted, report) = if self.dry_run {
             (traffic(&device, &options), None)
         } else {
-            let (counted, report) = self.read(&policy, &plan, &device, options, ui)?;
+            let (counted, report, staging) = self.read(&policy, &plan, &device, options, ui)?;
+            plan.findings.extend(staging);
             (counted, Some(report))
         };
         let findings = FindingRecord::all(&plan.findings, policy.sources());
@@ -115,10 +118,15 @@ impl Load {
         device: &ReadPlan,
         options: LoadOptions,
         ui: &mut Ui,
-    ) -> Result<(Vec<Traffic>, LoadReport), Stop> {
+    ) -> Result<(Vec<Traffic>, LoadReport, Vec<Finding>), Stop> {
+        let manifest = match self.manifest(device) {
+            Ok(manifest) => manifest,
+            Err(finding) => return Err(self.refuse(policy, plan, *finding, ui)),
+        };
         let progress = TerminalProgress::start(ui);
-        let read = || -> Result<(Vec<Traffic>, LoadReport), ExportError> {
-            let mut loader = Loader::open(device, options)?;
+        let read = || -> Result<(Vec<Traffic>, LoadReport, Vec<Finding>), ExportError> {
+            let loader = Loader::open(device, options)?.verified_by(manifest.as_ref())?;
+            let (mut loader, findings) = staged(loader, policy, &progress)?;
             let counted = loader.traffic();
             match &self.out {
                 Some(out) => {
@@ -127,7 +135,7 @@ impl Load {
                 }
                 None => drop(loader.load(&progress)?),
             }
-            Ok((counted, loader.report()))
+            Ok((counted, loader.report(), findings))
         };
         let done = read();
         drop(progress);
@@ -137,9 +145,21 @@ impl Load {
             Err(ExportError::Load(error)) => error.finding().ok_or_else(|| Stop::failed(error.to_string()))?,
             Err(ExportError::Output(error)) => error.finding(),
         };
+        Err(self.refuse(policy, plan, finding, ui))
+    }
+
+    /// The manifest beside the checkpoint, where a rule asks for verification.
+    fn manifest(&self, device: &ReadPlan) -> Result<Option<Manifest>, Box<Finding>> {
+        if device.targets.iter().all(|target| target.load.verify == Verify::None) {
+            return Ok(None);
+        }
+        Manifest::read(&manifest::beside(&self.checkpoint))
+    }
+
+    /// Says why nothing is loaded, with what there is to say of the plan.
+    fn refuse(&self, policy: &Policy, plan: &Plan, finding: Finding, ui: &mut Ui) -> Stop {
         let findings: Vec<Finding> = plan.findings.iter().cloned().chain([finding]).collect();
-        ui.report(&findings, policy.sources())?;
-        Err(Stop::Said)
+        ui.report(&findings, policy.sources()).err().unwrap_or(Stop::Said)
     }
 
     fn export_options(
@@ -166,6 +186,22 @@ impl Load {
             files: vec![(NOTE.to_owned(), super::json(&note))],
         }
     }
+}
+
+/// Stages the files whose rules want it, where there is shared memory.
+fn staged<'a>(
+    loader: Loader<'a>,
+    policy: &Policy,
+    progress: &TerminalProgress,
+) -> Result<(Loader<'a>, Vec<Finding>), LoadError> {
+    #[cfg(unix)]
+    let (loader, findings) = {
+        let shared = SharedMemory::of_this_user().with_budget(policy.loader.stage_budget);
+        loader.staged_in(&shared, progress)?
+    };
+    #[cfg(not(unix))]
+    let findings = Vec::new();
+    Ok((loader, findings))
 }
 
 /// `3 (data=0, model=3)`.

@@ -13,16 +13,19 @@ pub enum Rung {
     Direct,
     /// Copies out of a mapping.
     Mapped,
+    /// Positioned reads of a copy in shared memory.
+    Staged,
 }
 
 impl Rung {
-    /// The name people read: `buffered`, `direct`, `mapped`.
+    /// The name people read: `buffered`, `direct`, `mapped`, `staged`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Buffered => "buffered",
             Self::Direct => "direct",
             Self::Mapped => "mapped",
+            Self::Staged => "staged",
         }
     }
 }
@@ -37,6 +40,8 @@ pub(super) struct Source<'a> {
     pub(super) cached: Option<f64>,
     /// Why it is not read as the policy says.
     pub(super) because: Option<String>,
+    /// What is read is a copy in shared memory.
+    pub(super) staged: bool,
 }
 
 /// Where buffered reads go.
@@ -70,13 +75,32 @@ const SMALL: u64 = 1 << 20;
 
 impl<'a> Source<'a> {
     pub(super) const fn other(source: &'a dyn ReadAt) -> Self {
-        Self { buffered: Buffered::Other(source), direct: None, mapped: None, cached: None, because: None }
+        Self {
+            buffered: Buffered::Other(source),
+            direct: None,
+            mapped: None,
+            cached: None,
+            because: None,
+            staged: false,
+        }
+    }
+
+    /// A copy of the file in shared memory.
+    pub(super) const fn staged(copy: SourceFile) -> Self {
+        let buffered = Buffered::File(copy);
+        Self { buffered, direct: None, mapped: None, cached: Some(1.0), because: None, staged: true }
     }
 
     /// Picks the way to read a file for these targets.
     pub(super) fn choose(file: SourceFile, read: Read, targets: &[(usize, &Target)]) -> Self {
-        let mut source =
-            Self { direct: None, mapped: None, cached: None, because: None, buffered: Buffered::File(file) };
+        let mut source = Self {
+            direct: None,
+            mapped: None,
+            cached: None,
+            because: None,
+            staged: false,
+            buffered: Buffered::File(file),
+        };
         let Buffered::File(file) = &source.buffered else { return source };
         match read {
             Read::Pread => {}
@@ -106,6 +130,7 @@ impl<'a> Source<'a> {
         match (&self.direct, &self.mapped) {
             (Some(_), _) => Rung::Direct,
             (None, Some(_)) => Rung::Mapped,
+            (None, None) if self.staged => Rung::Staged,
             (None, None) => Rung::Buffered,
         }
     }
@@ -114,7 +139,7 @@ impl<'a> Source<'a> {
     pub(super) fn gap(&self, options: &LoadOptions) -> u64 {
         match self.rung() {
             Rung::Mapped => 0,
-            Rung::Buffered if self.cached.is_some_and(|cached| cached >= MOSTLY_CACHED) => {
+            Rung::Buffered | Rung::Staged if self.cached.is_some_and(|cached| cached >= MOSTLY_CACHED) => {
                 options.cached_gap.min(options.gap)
             }
             _ => options.gap,

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use super::jobs::{self, Cutting, Job};
 use super::ladder::{Buffered, Source};
 use super::report::{FileReport, Meter};
-use super::worker::{Dest, Worker};
 use super::verify::Digested;
+use super::worker::{Dest, Worker};
 use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
+use crate::finding::Finding;
 use crate::manifest::Manifest;
-use crate::policy::Read;
+use crate::policy::{Read, Stage};
 use crate::progress::Progress;
+use crate::stage::{SharedMemory, StageError, StagedFiles};
 use crate::storage::{ReadAt, SourceFile};
 
 /// Reads the tensors of one device.
@@ -57,6 +59,8 @@ pub struct Loader<'a> {
     options: LoadOptions,
     lanes: Vec<Lane<'a>>,
     digested: Option<Digested<'a>>,
+    /// Copies in shared memory that lanes read; they go when the loader does, unless another process reads them.
+    staged: Option<StagedFiles>,
     opened: Duration,
     elapsed: Duration,
 }
@@ -65,6 +69,7 @@ pub struct Loader<'a> {
 struct Lane<'a> {
     file: usize,
     asked: Read,
+    stage: Stage,
     targets: Range<usize>,
     source: Source<'a>,
     meter: Meter,
@@ -107,6 +112,46 @@ impl<'a> Loader<'a> {
         Ok(self)
     }
 
+    /// Copies the files into shared memory whose rules say `stage = "shm"`, or finds copies that are there, and reads those.
+    ///
+    /// Where that is not possible, the files themselves are read, and the finding says why.
+    ///
+    /// # Errors
+    /// The work is cancelled, or a file cannot be opened.
+    pub fn staged_in(
+        mut self,
+        shared: &SharedMemory,
+        progress: &dyn Progress,
+    ) -> Result<(Self, Vec<Finding>), LoadError> {
+        let began = Instant::now();
+        let mut files: Vec<usize> =
+            self.lanes.iter().filter(|lane| lane.stage == Stage::Shm).map(|lane| lane.file).collect();
+        files.sort_unstable();
+        files.dedup();
+        if files.is_empty() {
+            return Ok((self, Vec::new()));
+        }
+        let described = files.iter().filter_map(|file| self.plan.files.get(*file));
+        let sources = described.map(SourceFile::open).collect::<Result<Vec<_>, _>>().map_err(LoadError::Open)?;
+        let staged = match shared.stage(&sources, progress) {
+            Ok(staged) => staged,
+            Err(StageError::Cancelled(cancelled)) => return Err(cancelled.into()),
+            Err(error) => {
+                let finding = error.finding().map(|finding| finding.note("the files themselves are read"));
+                return Ok((self, finding.into_iter().collect()));
+            }
+        };
+        for lane in self.lanes.iter_mut().filter(|lane| lane.stage == Stage::Shm) {
+            let copy = files.iter().position(|file| *file == lane.file).and_then(|at| staged.files().get(at));
+            if let Some(copy) = copy {
+                lane.source = Source::staged(copy.reopen().map_err(LoadError::Open)?);
+            }
+        }
+        self.staged = Some(staged);
+        self.opened += began.elapsed();
+        Ok((self, Vec::new()))
+    }
+
     fn lanes(
         plan: &'a ReadPlan,
         options: LoadOptions,
@@ -119,12 +164,13 @@ impl<'a> Loader<'a> {
             lanes.push(Lane {
                 file: place.file,
                 asked: target.load.read,
+                stage: target.load.stage,
                 source: source(place.file, target.load.read, &targets)?,
                 targets: first..first + targets.len(),
                 meter: Meter::default(),
             });
         }
-        Ok(Self { plan, options, lanes, digested: None, opened: Duration::ZERO, elapsed: Duration::ZERO })
+        Ok(Self { plan, options, lanes, digested: None, staged: None, opened: Duration::ZERO, elapsed: Duration::ZERO })
     }
 
     /// Reads everything.

@@ -5,6 +5,7 @@ use std::ops::AddAssign;
 
 use super::jobs::{self, Cutting, Scratch};
 use super::{LoadOptions, ReadPlan, Target};
+use crate::policy::{Read, Stage};
 
 /// Bytes and requests of some part of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,18 +74,18 @@ pub(super) fn count<'a>(
 pub(super) fn groups(plan: &ReadPlan) -> Vec<Vec<(usize, &Target)>> {
     let mut groups: Vec<Vec<(usize, &Target)>> = Vec::new();
     for (index, target) in plan.targets.iter().enumerate() {
-        let file = target.place.map(|place| (place.file, target.load.read));
+        let own = way(target);
         match groups.last_mut() {
-            Some(group)
-                if file.is_some()
-                    && group
-                        .last()
-                        .is_some_and(|(_, last)| last.place.map(|place| (place.file, last.load.read)) == file) =>
-            {
+            Some(group) if own.is_some() && group.last().is_some_and(|(_, last)| way(last) == own) => {
                 group.push((index, target));
             }
             _ => groups.push(vec![(index, target)]),
         }
     }
     groups
+}
+
+/// From which file and how a target is read.
+fn way(target: &Target) -> Option<(usize, Read, Stage)> {
+    target.place.map(|place| (place.file, target.load.read, target.load.stage))
 }

@@ -27,7 +27,7 @@ impl<'a> Digested<'a> {
     /// Looks the targets up that rules want verified.
     pub(super) fn new(plan: &ReadPlan, manifest: Option<&'a Manifest>) -> Result<Self, LoadError> {
         let known = |target: &Target| {
-            let Some(algorithm) = algorithm(target.load.verify) else { return Ok(None) };
+            let Some(algorithm) = algorithm(target.load.verify) else { return Ok::<_, LoadError>(None) };
             let unverified = |known| LoadError::Unverified { tensor: target.name.clone(), known };
             let manifest = manifest.ok_or_else(|| unverified(false))?;
             let file = target.place.and_then(|place| plan.files.get(place.file)).ok_or_else(|| unverified(true))?;

@@ -116,7 +116,8 @@ impl<'w> Worker<'w> {
         }
         let reader = source.buffered.reader();
         meter.request(request.length);
-        if let ([piece], Some(dest)) = (request.pieces, request.pieces.first().and_then(|piece| dests.get_mut(piece.part)))
+        if let ([piece], Some(dest)) =
+            (request.pieces, request.pieces.first().and_then(|piece| dests.get_mut(piece.part)))
             && piece.length == request.length
         {
             let bytes = dest.of(piece);

@@ -525,6 +525,12 @@ pub(crate) static LOADER: Shape = Shape {
             "Most bytes of memory besides the tensors themselves; fewer threads or smaller chunks where they would need more.",
         ),
         field(
+            "stage_budget",
+            String("size"),
+            Default("(what is free)"),
+            "Most bytes of copies in shared memory for `stage = \"shm\"`; what does not fit is read from the files themselves.",
+        ),
+        field(
             "rename",
             List(&Table(&RENAME)),
             Default("[]"),

@@ -378,6 +378,8 @@ pub struct LoaderSettings {
     pub cached_gap: Option<u64>,
     /// Most bytes of memory besides the tensors.
     pub budget: Option<u64>,
+    /// Most bytes of copies in shared memory; `None` for what is free.
+    pub stage_budget: Option<u64>,
     /// New names, first match.
     pub rename: Vec<Rename>,
     /// Stored tensors left out.

@@ -63,6 +63,16 @@ impl SourceFile {
         Ok(Self { path, location: location.into(), file, stamp })
     }
 
+    /// The same open file once more.
+    ///
+    /// # Errors
+    /// The system has no more descriptors.
+    pub fn reopen(&self) -> Result<Self, ReadError> {
+        let failed = |source| ReadError::Io { path: self.path.clone(), offset: None, source };
+        let file = self.file.try_clone().map_err(failed)?;
+        Ok(Self { path: self.path.clone(), location: self.location.clone(), file, stamp: self.stamp })
+    }
+
     /// Size in bytes when it was opened.
     #[must_use]
     pub const fn size(&self) -> u64 {

@@ -66,3 +66,42 @@ fn the_document_says_how_it_went() {
     assert_eq!(document["tensors"][0]["start"], serde_json::json!([0, 0]));
     assert!(document["timings"]["elapsed"].as_f64().unwrap() > 0.0);
 }
+
+/// Puts a line into the `[loader]` table of the tiny policy.
+fn say(folder: &Path, line: &str) {
+    let text = std::fs::read_to_string(folder.join("tiny.toml")).unwrap();
+    std::fs::write(folder.join("tiny.toml"), text.replace("[loader]\n", &format!("[loader]\n{line}\n"))).unwrap();
+}
+
+#[test]
+fn what_is_to_be_verified_needs_a_manifest_and_holds_against_it() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    say(folder.path(), "verify = \"blake3\"");
+    let line = "load DIR/tiny.toml DIR/model --device 0";
+    insta::assert_snapshot!("load-no-manifest", within(folder.path(), line));
+    assert!(within(folder.path(), "manifest DIR/model").contains("exit status 0"));
+    assert!(within(folder.path(), line).contains("exit status 0"));
+    let file = folder.path().join("model/model.safetensors");
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    insta::assert_snapshot!("load-mismatch", within(folder.path(), line));
+}
+
+#[test]
+fn a_staged_file_is_read_from_shared_memory_or_the_finding_says_why_not() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    say(folder.path(), "stage = \"shm\"");
+    let staged = within(folder.path(), "load DIR/tiny.toml DIR/model --device 1 --out DIR/model-1");
+    assert!(staged.contains("read: 1 file staged") || staged.contains("the files themselves are read"), "{staged}");
+    let file = std::fs::read(folder.path().join("model-1/model.safetensors")).unwrap();
+    assert!(file.ends_with(b"YZ[DEFJKLPQRVWX") || file.ends_with(b"DEFJKLPQRVWXYZ["));
+    say(folder.path(), "stage_budget = \"1B\"");
+    let refused = within(folder.path(), "load DIR/tiny.toml DIR/model --device 1");
+    assert!(
+        refused.contains("the files themselves are read") && refused.contains("read: 1 file buffered"),
+        "{refused}"
+    );
+}

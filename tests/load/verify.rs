@@ -33,8 +33,7 @@ fn policy(read: &str, verify: &str) -> String {
 
 fn manifest(path: &Path) -> Manifest {
     let (checkpoint, _) = Checkpoint::open(path).unwrap();
-    let mut options = ManifestOptions::default();
-    options.chunk_bytes = CHUNK;
+    let options = ManifestOptions { chunk_bytes: CHUNK, ..ManifestOptions::default() };
     Manifest::build(&checkpoint, options, &Silent).unwrap()
 }
 

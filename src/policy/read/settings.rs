@@ -285,6 +285,7 @@ pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings
         gap: size(reader, &view, "gap").map(|size| size.value),
         cached_gap: size(reader, &view, "cached_gap").map(|size| size.value),
         budget: size(reader, &view, "budget").map(|size| size.value),
+        stage_budget: size(reader, &view, "stage_budget").map(|size| size.value),
         rename,
         exclude: reader.patterns(view.items("exclude")),
     }
