@@ -30,7 +30,10 @@ fn head(report: &DriftReport) -> String {
     match (&report.policy, &report.output) {
         (Some(policy), Some(output)) => format!("{policy} over {}{layout} into {output}", report.source),
         (Some(policy), None) => format!("{policy} over {}{layout}", report.source),
-        (None, Some(output)) => format!("{} against {output}", report.source),
+        (None, Some(output)) => {
+            let compared = report.weights.iter().any(|weight| weight.status == Status::Compared);
+            format!("{} {} {output}", report.source, if compared { "against" } else { "into" })
+        }
         (None, None) => report.source.clone(),
     }
 }
@@ -207,6 +210,7 @@ fn facts(report: &DriftReport) -> Vec<(&'static str, String)> {
     if let Some(figures) = figures {
         facts.extend(errors(figures));
     }
+    facts.extend(worst(report).map(|text| ("worst", text)));
     let seconds = &report.run.seconds;
     let mut time = format!("load {:.3} s, encode {:.3} s", seconds.load, seconds.survey + seconds.encode);
     if report.output.is_some() && verb != "compared" {
@@ -215,6 +219,21 @@ fn facts(report: &DriftReport) -> Vec<(&'static str, String)> {
     let _ = write!(time, ", compare {:.3} s, all {:.3} s on {}", seconds.compare, seconds.total, threads(report));
     facts.push(("time", time));
     facts
+}
+
+/// The weight that suffered most, where there are several, and where in it.
+fn worst(report: &DriftReport) -> Option<String> {
+    let measured = report.weights.iter().filter_map(|weight| Some((weight, weight.figures.as_ref()?)));
+    let measured: Vec<(&WeightDrift, &Figures)> = measured.filter(|(_, figures)| sqnr(figures).is_finite()).collect();
+    let (weight, figures) = measured.iter().min_by(|(_, a), (_, b)| sqnr(a).total_cmp(&sqnr(b)))?;
+    if measured.len() < 2 {
+        return None;
+    }
+    let mut text = format!("{} with {:.2} dB", weight.path, sqnr(figures));
+    if let Some((group, sqnr_db)) = figures.worst_group.and_then(|group| Some((group, group.sqnr_db?))) {
+        let _ = write!(text, ", and {sqnr_db:.2} dB in its group from value {} on", group.first);
+    }
+    Some(text)
 }
 
 fn threads(report: &DriftReport) -> String {

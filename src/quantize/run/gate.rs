@@ -77,10 +77,9 @@ pub(super) fn nonfinite(policy: &Policy, work: &Work<'_>, figures: &[UnitFigures
     }
     for (rule, weights) in by_rule {
         let Some((path, count)) = weights.first() else { continue };
-        let message = format!(
-            "`{path}` holds {} that are NaN or infinite",
-            crate::units::counted(usize::try_from(*count).unwrap_or(usize::MAX), "value")
-        );
+        let values = crate::units::counted(usize::try_from(*count).unwrap_or(usize::MAX), "value");
+        let are = if *count == 1 { "is" } else { "are" };
+        let message = format!("`{path}` holds {values} that {are} NaN or infinite");
         let mut finding = Finding::new(&code::NONFINITE_WEIGHT, message);
         if let Some(rule) = rule.and_then(|rule| policy.quantization_rules.get(rule)) {
             finding = finding.at(rule.decision.scheme.span, format!("rule `{}`", rule.name));
