@@ -37,6 +37,14 @@ pub enum LoadError {
     /// Bytes are not those that the manifest was made from.
     #[error(transparent)]
     Mismatch(#[from] DigestMismatch),
+    /// The system does not have the memory for a tensor.
+    #[error("there is no memory for the {bytes} bytes of tensor `{tensor}`")]
+    NoMemory {
+        /// The tensor.
+        tensor: String,
+        /// Its bytes on the device.
+        bytes: u64,
+    },
     /// The work was told to stop.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -58,7 +66,7 @@ impl LoadError {
                 Some(Finding::new(code, self.to_string()).help("`flow-fabric manifest CHECKPOINT` writes one"))
             }
             Self::Mismatch(mismatch) => Some(mismatch.finding()),
-            Self::Cancelled(_) => None,
+            Self::NoMemory { .. } | Self::Cancelled(_) => None,
         }
     }
 }

@@ -178,7 +178,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// Bytes cannot be read, a file changed, or the work was cancelled. Nothing is handed out then.
     pub fn load(&mut self, progress: &dyn Progress) -> Result<Loaded, LoadError> {
-        self.load_into(Loaded::reserve(self.plan), progress)
+        self.load_into(Loaded::default(), progress)
     }
 
     /// Reads everything into tensors that an earlier load of the same plan gave: memory that was touched before is filled
@@ -191,7 +191,10 @@ impl<'a> Loader<'a> {
         let mut tensors: Vec<LoadedTensor> = Vec::with_capacity(plan.targets.len());
         for target in &plan.targets {
             let given = loaded.tensors.swap_remove(&target.name).filter(|tensor| tensor.fits(target));
-            tensors.push(given.unwrap_or_else(|| LoadedTensor::reserve(target)));
+            tensors.push(match given {
+                Some(tensor) => tensor,
+                None => LoadedTensor::reserve(target)?,
+            });
         }
         progress.begin("reading", Some(plan.wanted()));
         self.fill(0..plan.targets.len(), &mut tensors, progress)?;
@@ -212,12 +215,15 @@ impl<'a> Loader<'a> {
                 return Some(Ok(tensor));
             }
             let batch = self.batch(next);
-            let mut tensors: Vec<LoadedTensor> =
-                self.plan.targets.get(batch.clone())?.iter().map(LoadedTensor::reserve).collect();
-            let read = self.fill(batch.clone(), &mut tensors, progress);
+            let targets = self.plan.targets.get(batch.clone()).filter(|targets| !targets.is_empty())?;
+            let tensors: Result<Vec<LoadedTensor>, LoadError> = targets.iter().map(LoadedTensor::reserve).collect();
+            let read = tensors.and_then(|mut tensors| {
+                self.fill(batch.clone(), &mut tensors, progress)?;
+                Ok(tensors)
+            });
             next = if read.is_ok() { batch.end } else { self.plan.targets.len() };
             match read {
-                Ok(()) => {
+                Ok(tensors) => {
                     ready = tensors.into_iter();
                     ready.next().map(Ok)
                 }

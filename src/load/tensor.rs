@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::plan::Reshape;
-use super::{ReadPlan, Target};
+use super::{LoadError, Target};
 use crate::Dtype;
 use crate::inventory::Role;
 use crate::storage::AlignedBuffer;
@@ -33,14 +33,6 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// Makes place for what a plan loads.
-    #[must_use]
-    pub fn reserve(plan: &ReadPlan) -> Self {
-        Self {
-            tensors: plan.targets.iter().map(|target| (target.name.clone(), LoadedTensor::reserve(target))).collect(),
-        }
-    }
-
     /// The tensor of a name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&LoadedTensor> {
@@ -55,15 +47,20 @@ impl Loaded {
 }
 
 impl LoadedTensor {
-    pub(super) fn reserve(target: &Target) -> Self {
-        Self {
+    /// Makes place for a target.
+    pub(super) fn reserve(target: &Target) -> Result<Self, LoadError> {
+        let length = usize::try_from(target.slice.bytes()).ok();
+        let bytes = length
+            .and_then(AlignedBuffer::try_zeroed)
+            .ok_or_else(|| LoadError::NoMemory { tensor: target.name.clone(), bytes: target.slice.bytes() })?;
+        Ok(Self {
             name: target.name.clone(),
             weight: target.weight.clone(),
             role: target.role.clone(),
             dtype: target.dtype,
             shape: target.shape.clone(),
-            bytes: AlignedBuffer::zeroed(usize::try_from(target.slice.bytes()).unwrap_or(usize::MAX)),
-        }
+            bytes,
+        })
     }
 
     /// Whether a target can be read into it.

@@ -32,6 +32,16 @@ impl AlignedBuffer {
         Self::aligned_to(ALIGNMENT, length)
     }
 
+    /// The same, unless the system does not have that much memory to give.
+    #[must_use]
+    pub fn try_zeroed(length: usize) -> Option<Self> {
+        // Zero pages can only be asked for in a way that ends the process when there are none; this asks first.
+        let mut probe: Vec<u8> = Vec::new();
+        probe.try_reserve_exact(length.checked_add(ALIGNMENT)?).ok()?;
+        drop(probe);
+        Some(Self::zeroed(length))
+    }
+
     /// Makes a buffer of `length` zero bytes whose address is a multiple of `alignment`, a power of two.
     #[must_use]
     pub fn aligned_to(alignment: usize, length: usize) -> Self {
@@ -108,6 +118,13 @@ mod tests {
                 assert!(buffer.iter().all(|&byte| byte == 0));
             }
         }
+    }
+
+    #[test]
+    fn more_than_there_is_is_not_given() {
+        assert_eq!(AlignedBuffer::try_zeroed(usize::MAX), None);
+        assert_eq!(AlignedBuffer::try_zeroed(isize::MAX.unsigned_abs() - 4096), None);
+        assert_eq!(AlignedBuffer::try_zeroed(5).map(|buffer| buffer.len()), Some(5));
     }
 
     #[test]

@@ -114,3 +114,29 @@ fn work_that_is_told_to_stop_hands_nothing_out() {
     assert!(matches!(loader.load(&stops), Err(LoadError::Cancelled(_))));
     assert!(stops.0.load(Ordering::Relaxed) < device.wanted(), "it stopped on the way");
 }
+
+#[test]
+fn a_tensor_that_no_memory_can_hold_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    // A file of holes: nothing but its header takes space.
+    let bytes = 1_u64 << 42;
+    let header = format!(r#"{{"w":{{"dtype":"U8","shape":[{bytes}],"data_offsets":[0,{bytes}]}}}}"#);
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    // Where the file system has no such files, there is nothing to show.
+    if file.set_len(8 + header.len() as u64 + bytes).is_err() {
+        return;
+    }
+    let plan = plan(
+        "language = 1\npolicy = \"p\"\n[[FLOW_FABRIC_PARTITION_RULES]]\nname = \"a\"\nglob = \"**\"\nspec = []\n",
+        &path,
+    );
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let mut loader = Loader::open(&device, options(1, 0)).unwrap();
+    // Where the system promises more than it has, it could be a success that nobody wants to wait for.
+    let generous = std::fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "1");
+    if !generous {
+        assert!(matches!(loader.load(&Silent), Err(LoadError::NoMemory { bytes: missing, .. }) if missing == bytes));
+    }
+}
