@@ -109,6 +109,18 @@ def check_dtensors_are_what_pytorch_distributes(work):
     return "meshes 1x4, 2x2 and 4x1 of gloo ranks"
 
 
+def check_the_example_runs(work):
+    from safetensors.torch import save_file
+
+    save_file(tensors(), work / "m.safetensors")
+    (work / "p.toml").write_text(POLICY)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "4"]
+    command += [ROOT / "examples/torch_load.py", work / "p.toml", work / "m.safetensors"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "a/w : torch.float32 (16, 24), (Shard(dim=1), Shard(dim=0)), (4, 24) on a rank" in done.stdout, done.stdout
+
+
 def check_what_dtensor_cannot_hold_is_named(work):
     import flow_fabric
     import flow_fabric.torch

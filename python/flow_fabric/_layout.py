@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ._load import Array, Loaded, Progress, assemble, bar, paths
+from ._load import DTYPES, Array, Loaded, Progress, assemble, bar, paths
 from ._native import Component, Cut, Plan, PlannedWeight
 from ._quantized import QuantizedWeight
 from .errors import ShardingError
@@ -24,6 +25,15 @@ class Part:
     shape: tuple[int, ...]
     """The global shape: padded where the plan pads."""
 
+    @property
+    def packed(self) -> bool:
+        """Whether its elements are given as their bytes, which the last dimension then counts."""
+        return self.component.dtype not in DTYPES
+
+    def in_bytes(self, elements: int) -> int:
+        """So many elements along the last dimension, in bytes."""
+        return elements * self.component.length // max(math.prod(self.component.shape), 1)
+
     def start(self, at: Coordinates, mesh: Mapping[str, int]) -> tuple[int, ...]:
         """The first index of each dimension on the device at some coordinates."""
         return tuple(chunk_of(cut, at, mesh) * (cut.chunk or 0) for cut in self.component.cuts)
@@ -31,10 +41,11 @@ class Part:
 
 def parts(weight: PlannedWeight, mesh: Mapping[str, int]) -> list[Part]:
     """The stored tensors of a weight, codes first."""
-    return [
-        Part(component.role, component, tuple(map(global_size, component.shape, component.cuts, [mesh] * 64)))
-        for component in weight.components
-    ]
+    found = []
+    for component in weight.components:
+        sizes = zip(component.shape, component.cuts, strict=True)
+        found.append(Part(component.role, component, tuple(global_size(size, cut, mesh) for size, cut in sizes)))
+    return found
 
 
 def global_size(size: int, cut: Cut, mesh: Mapping[str, int]) -> int:

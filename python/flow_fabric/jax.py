@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, overload
@@ -176,13 +175,10 @@ def make(plan: Plan, mesh: Mesh, weight: PlannedWeight, part: Part, pieces: Piec
         part.start(dict(zip(split, at)), plan.mesh): _layout.piece(loaded, part.role) for at, loaded in pieces.items()
     }
     shape = part.shape
-    dtype = DTYPES.get(part.component.dtype)
-    if dtype is None:
-        # Packed elements are given as their bytes, which the last dimension then counts.
-        dtype = np.dtype(np.uint8)
-        size, elements = part.component.length, max(math.prod(part.component.shape), 1)
-        by_start = {(*start[:-1], start[-1] * size // elements): array for start, array in by_start.items()}
-        shape = (*shape[:-1], shape[-1] * size // elements)
+    dtype = DTYPES.get(part.component.dtype, np.dtype(np.uint8))
+    if part.packed:
+        by_start = {(*start[:-1], part.in_bytes(start[-1])): array for start, array in by_start.items()}
+        shape = (*shape[:-1], part.in_bytes(shape[-1]))
     if part.role == "shape":
         # On a device it tells the shape of the device's part; here it is the whole weight's.
         whole = np.array(weight.shape, dtype)

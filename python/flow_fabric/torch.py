@@ -154,9 +154,8 @@ def distributed(weight: PlannedWeight, part: Part, array: Array, mesh: DeviceMes
         array = np.array(weight.shape, array.dtype)
     local = tensor(array).to(mesh.device_type)
     shape = list(part.shape)
-    if array.dtype.name != _name(part.component.dtype) and shape:
-        # Packed elements are given as their bytes, which the last dimension then counts.
-        shape[-1] = shape[-1] * part.component.length // max(math.prod(part.component.shape), 1)
+    if part.packed:
+        shape[-1] = part.in_bytes(shape[-1])
     stride = tuple(math.prod(shape[dimension + 1 :]) for dimension in range(len(shape)))
     return DTensor.from_local(
         local,
@@ -166,13 +165,6 @@ def distributed(weight: PlannedWeight, part: Part, array: Array, mesh: DeviceMes
         shape=torch.Size(shape),
         stride=stride,
     )
-
-
-def _name(dtype: str) -> str | None:
-    from ._load import DTYPES as arrays
-
-    known = arrays.get(dtype)
-    return None if known is None else known.name
 
 
 def tensor(array: Array) -> torch.Tensor:

@@ -43,3 +43,12 @@ def write_safetensors(path: Path, tensors: dict[str, npt.NDArray[Any]]) -> Path:
     text += b" " * (-len(text) % 8)
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)
     return path
+
+
+def gguf(name: str, dimensions: list[int], kind: int, data: bytes) -> bytes:
+    """A GGUF file of one tensor."""
+    header = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") + (0).to_bytes(8, "little")
+    header += len(name).to_bytes(8, "little") + name.encode() + len(dimensions).to_bytes(4, "little")
+    header += b"".join(size.to_bytes(8, "little") for size in dimensions)
+    header += kind.to_bytes(4, "little") + (0).to_bytes(8, "little")
+    return header + b"\0" * (-len(header) % 32) + data

@@ -20,7 +20,7 @@ import flow_fabric
 import flow_fabric.jax
 from flow_fabric import Plan, Policy, QuantizedWeight, _layout, _load
 from flow_fabric._quantized import register_pytree
-from support import ROOT, lines, write_safetensors
+from support import ROOT, gguf, lines, write_safetensors
 
 RANDOM = np.random.default_rng(11)
 
@@ -199,6 +199,18 @@ def test_each_distinct_part_is_read_once(mesh: Mesh, tmp_path: Path, monkeypatch
     flow_fabric.jax.load_sharded(plan, mesh)
     # Scales of 8 rows have as many as `model` has devices, or are split over `data`: every byte once, none twice.
     assert sum(sizes) == sum(array.nbytes for array in tensors.values())
+
+
+def test_packed_elements_are_sharded_as_bytes(tmp_path: Path) -> None:
+    mesh = Mesh(np.array(jax.devices()).reshape(1, 8), ("data", "model"))
+    blocks = RANDOM.integers(-127, 128, (4, 16, 34), dtype=np.int8)
+    blocks[:, :, :2] = np.array([0.25], np.float16).view(np.int8)
+    (tmp_path / "m.gguf").write_bytes(gguf("both/w", [512, 4], 8, blocks.tobytes()))
+    weight = flow_fabric.jax.load_sharded(sharded(mesh, tmp_path / "m.gguf"), mesh)["both/w"]
+    assert weight.weight.shape == (4, 16 * 34)
+    check(weight.weight, blocks.reshape(4, 16 * 34).view(np.uint8))
+    values = blocks[:, :, 2:].astype(np.float32) / 4
+    np.testing.assert_array_equal(weight.dequantize(), values.reshape(4, 512))
 
 
 def test_padding_is_part_of_the_array(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 import flow_fabric
 from flow_fabric import Plan, Policy, QuantizedWeight
 from flow_fabric._load import assemble
-from support import ROOT, write_safetensors
+from support import ROOT, gguf, write_safetensors
 
 RANDOM = np.random.default_rng(7)
 
@@ -147,15 +147,6 @@ def test_ggml_blocks_come_as_bytes_and_decode(tmp_path: Path, tiny: Policy) -> N
     assert isinstance(weight, QuantizedWeight) and weight.scales is None
     assert weight.weight.shape == (4, 68) and weight.shape == (4, 64)
     np.testing.assert_array_equal(weight.dequantize().reshape(4, 2, 32), blocks[:, :, 2:].astype(np.float32) / 2)
-
-
-def gguf(name: str, dimensions: list[int], kind: int, data: bytes) -> bytes:
-    """A GGUF file of one tensor."""
-    header = b"GGUF" + (3).to_bytes(4, "little") + (1).to_bytes(8, "little") + (0).to_bytes(8, "little")
-    header += len(name).to_bytes(8, "little") + name.encode() + len(dimensions).to_bytes(4, "little")
-    header += b"".join(size.to_bytes(8, "little") for size in dimensions)
-    header += kind.to_bytes(4, "little") + (0).to_bytes(8, "little")
-    return header + b"\0" * (-len(header) % 32) + data
 
 
 def test_an_alias_is_read_once(tmp_path: Path) -> None:
