@@ -32,6 +32,8 @@ def random_checkpoint(folder: Path) -> Path:
     text = json.dumps(header).encode()
     path = folder / "slot09.safetensors"
     path.write_bytes(len(text).to_bytes(8, "little") + text + body)
+    # The slot's rules verify what is loaded.
+    flow_fabric.write_manifest(path)
     return path
 
 

@@ -26,6 +26,7 @@ from ._native import (
     Resolution,
     Slot,
     __version__,
+    write_manifest,
 )
 from ._quantized import QuantizedWeight
 from ._run import MoeResult, Samples, moe_reference, sample
@@ -75,4 +76,5 @@ __all__ = [
     "__version__",
     "moe_reference",
     "sample",
+    "write_manifest",
 ]

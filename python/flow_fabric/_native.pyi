@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from os import PathLike
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, TypeVar, final, overload
 
 from numpy.typing import NDArray
@@ -27,6 +28,7 @@ __all__ = [
     "Slot",
     "__version__",
     "main",
+    "write_manifest",
 ]
 
 __version__: str
@@ -39,6 +41,9 @@ _Given: TypeAlias = tuple[str, list[int], bytes]
 _Spec: TypeAlias = tuple[str | tuple[str, ...] | None, ...]
 
 def main(args: Sequence[str]) -> int: ...
+def write_manifest(
+    checkpoint: _Path, *, progress: Callable[[str, int, int | None], object] | bool | None = None
+) -> Path: ...
 
 @final
 class Buffer:

@@ -11,6 +11,7 @@ mod finding;
 mod form;
 mod load;
 mod log;
+mod manifest;
 mod names;
 mod plan;
 mod policy;
@@ -40,6 +41,8 @@ mod native {
     use super::form::PyForm;
     #[pymodule_export]
     use super::load::{PyLoadedTensor, PyLoadedWeight};
+    #[pymodule_export]
+    use super::manifest::write_manifest;
     #[pymodule_export]
     use super::plan::{PyDevice, PyPlan};
     #[pymodule_export]
