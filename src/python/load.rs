@@ -1,6 +1,7 @@
 //! Loading a device's part of a checkpoint.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -11,8 +12,14 @@ use super::error::{self, Kind};
 use super::form::PyForm;
 use super::plan::Shared;
 use super::{log, progress};
+use crate::finding::Finding;
 use crate::inventory::Role;
 use crate::load::{LoadError, LoadOptions, LoadReport, Loaded, Loader, ReadPlan, Target};
+use crate::manifest::{self, Manifest};
+use crate::policy::Verify;
+use crate::progress::Progress;
+#[cfg(unix)]
+use crate::stage::SharedMemory;
 use crate::units;
 
 /// What a device holds of one stored tensor.
@@ -53,20 +60,25 @@ pub(super) fn read(
     callback: Option<&Bound<'_, PyAny>>,
 ) -> PyResult<Vec<PyLoadedWeight>> {
     let planned = Arc::clone(shared);
-    let work = move |progress: &dyn crate::progress::Progress| -> Result<(ReadPlan, Loaded, LoadReport), Failed> {
+    let work = move |progress: &dyn Progress| -> Result<Read, Failed> {
         let mut plan = ReadPlan::new(&planned.plan, device).map_err(|error| Failed::Plan(error.to_string()))?;
         if let Some(wanted) = wanted {
             plan.targets.retain(|target| wanted.contains(&target.weight));
         }
         let mut options = LoadOptions::from(&planned.policy.loader);
         options.threads = threads.unwrap_or(options.threads);
-        let mut loader = Loader::open(&plan, options).map_err(Failed::Load)?;
+        let manifest = manifest(&planned, &plan).map_err(Failed::Finding)?;
+        let loader = Loader::open(&plan, options).and_then(|loader| loader.verified_by(manifest.as_ref()));
+        let (mut loader, findings) =
+            loader.and_then(|loader| staged(loader, &planned, progress)).map_err(Failed::Load)?;
         let loaded = loader.load(progress).map_err(Failed::Load)?;
         let report = loader.report();
         drop(loader);
-        Ok((plan, loaded, report))
+        Ok(Read { plan, loaded, report, findings })
     };
-    let (plan, mut loaded, report) = progress::run(py, callback, work)?.map_err(|failed| failed.raise(py, shared))?;
+    let read = progress::run(py, callback, work)?.map_err(|failed| failed.raise(py, shared))?;
+    let Read { plan, mut loaded, report, findings } = read;
+    log::findings(py, &findings, &shared.plan.sources)?;
     log::say(py, log::INFO, || {
         let wanted = units::bytes(report.traffic.wanted);
         format!("loaded device {device} of {}: {wanted} in {:.3} s", shared.plan.policy, report.elapsed.as_secs_f64())
@@ -117,9 +129,42 @@ fn weight(
     })
 }
 
+/// What was read, and what there is to say of staging.
+struct Read {
+    plan: ReadPlan,
+    loaded: Loaded,
+    report: LoadReport,
+    findings: Vec<Finding>,
+}
+
+/// The manifest beside the checkpoint, where a rule asks for verification.
+fn manifest(shared: &Shared, plan: &ReadPlan) -> Result<Option<Manifest>, Box<Finding>> {
+    if plan.targets.iter().all(|target| target.load.verify == Verify::None) {
+        return Ok(None);
+    }
+    Manifest::read(&manifest::beside(Path::new(&*shared.plan.inventory.name)))
+}
+
+/// Stages the files whose rules want it, where there is shared memory.
+#[cfg(unix)]
+fn staged<'a>(
+    loader: Loader<'a>,
+    shared: &Shared,
+    progress: &dyn Progress,
+) -> Result<(Loader<'a>, Vec<Finding>), LoadError> {
+    let memory = SharedMemory::of_this_user().with_budget(shared.policy.loader.stage_budget);
+    loader.staged_in(&memory, progress)
+}
+
+#[cfg(not(unix))]
+fn staged<'a>(loader: Loader<'a>, _: &Shared, _: &dyn Progress) -> Result<(Loader<'a>, Vec<Finding>), LoadError> {
+    Ok((loader, Vec::new()))
+}
+
 /// Why nothing was loaded.
 enum Failed {
     Plan(String),
+    Finding(Box<Finding>),
     Load(LoadError),
 }
 
@@ -127,6 +172,9 @@ impl Failed {
     fn raise(self, py: Python<'_>, shared: &Shared) -> PyErr {
         let error = match self {
             Self::Plan(message) => return error::raise(py, Kind::Load, &message, Vec::new()),
+            Self::Finding(finding) => {
+                return error::of_findings(py, Kind::Load, &[*finding], &shared.plan.sources);
+            }
             Self::Load(error) => error,
         };
         match error.finding() {

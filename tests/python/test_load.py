@@ -205,6 +205,37 @@ def test_a_checkpoint_that_changed_is_refused(plan: Plan, checkpoint: Path) -> N
         plan.load(0)
 
 
+CAREFUL = """
+language = 1
+policy = "careful"
+[partition]
+unmatched = "replicate"
+[loader]
+verify = "blake3"
+stage = "shm"
+"""
+
+
+def test_what_is_read_is_held_against_the_manifest(checkpoint: Path) -> None:
+    plan = Policy.loads(CAREFUL).plan(checkpoint)
+    with pytest.raises(flow_fabric.LoadError, match="manifest"):
+        plan.load()
+    written = flow_fabric.write_manifest(checkpoint)
+    assert written.parent == checkpoint.parent
+    loaded = plan.load()
+    for path, whole in TENSORS.items():
+        np.testing.assert_array_equal(loaded[path], whole)
+    # The same size and time, another bit: only the digests can tell.
+    before = os.stat(checkpoint)
+    data = bytearray(checkpoint.read_bytes())
+    data[-1] ^= 1
+    checkpoint.write_bytes(data)
+    os.utime(checkpoint, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(flow_fabric.LoadError) as caught:
+        Policy.loads(CAREFUL.replace('"shm"', '"none"')).plan(checkpoint).load()
+    assert caught.value.findings and "layer.1.count" in str(caught.value)
+
+
 def test_progress_is_told_in_bytes(plan: Plan) -> None:
     said: list[tuple[str, int, int | None]] = []
     plan.load(0, progress=lambda *step: said.append(step))
