@@ -309,3 +309,29 @@ fn a_no_match_is_not_an_empty_spec() {
     assert_eq!((&shards[2]["spec"], &shards[2]["rule"]), (&Value::Null, &Value::Null));
     assert_eq!(plan.inventory.weights[0].dtype, Dtype::F32);
 }
+
+/// What an adapter gets needs neither the policy nor its presets: it compiles to the same sampler and layer.
+#[test]
+fn slots_carry_samplers_and_layers_ready_to_run() {
+    let text = "language = 1\npolicy = \"p\"\n[partition]\nunmatched = \"replicate\"\n\
+        [sampler.base]\ntop_p = 0.9\nmin_p = 0.05\n\
+        [sampler.talk]\ninherit = \"base\"\npreset = \"llama-cpp\"\ntemperature = 0.7\nlogit_bias = { 7 = -1.5 }\n\
+        [moe.m]\npreset = \"deepseek-v3\"\ngroup_top_k = 2\n\
+        [slot.s]\ntensors = [\"**\"]\nsampler = \"talk\"\nmoe = \"m\"\n";
+    let policy = Policy::parse("p.toml", text).unwrap();
+    let plan = plan(&policy, &list([("w".to_owned(), "F32", vec![4])]));
+    let record: PlanRecord = serde_json::from_str(&serde_json::to_string(&plan.record()).unwrap()).unwrap();
+    let sampler = record.slots["s"].sampler.as_ref().unwrap();
+    assert_eq!(sampler.name, "talk");
+    assert_eq!(
+        sampler.stages,
+        ["logit_bias: 1 token", "top_p 0.9: mass before < p, ties by-id", "min_p 0.05 of the best", "temperature 0.7"]
+    );
+    let (compiled, _) = flow_fabric::sample::Sampler::compile(&sampler.profile).unwrap();
+    let (written, _) = flow_fabric::sample::Sampler::compile(&policy.samplers["talk"]).unwrap();
+    assert_eq!(compiled, written);
+    let layer = record.slots["s"].moe.as_ref().unwrap();
+    let compile = |config| flow_fabric::moe::MoeLayer::compile(config).unwrap();
+    assert_eq!(compile(&layer.profile), compile(&policy.moes["m"]));
+    assert_eq!(layer.profile.tensors.as_ref().unwrap().router.as_deref(), Some("gate.weight"));
+}

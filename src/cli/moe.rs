@@ -62,7 +62,7 @@ pub(super) struct Moe {
     #[arg(long, value_name = "KIND", requires = "compare")]
     tolerance: Option<ToleranceName>,
     /// Scores of experts that are as near as this may go either way
-    #[arg(long, value_name = "SCORE", default_value_t = 1e-5)]
+    #[arg(long, value_name = "SCORE", default_value = "1e-5", value_parser = distance)]
     tie: f64,
     /// Write test layers with inputs and reference results to this directory, the hard cases among them
     #[arg(long, value_name = "DIR", conflicts_with_all = ["weights", "input"])]
@@ -118,6 +118,14 @@ impl ToleranceName {
             Self::Fp4 => ToleranceKind::Fp4,
         }
     }
+}
+
+/// A distance between scores.
+fn distance(text: &str) -> Result<f64, String> {
+    text.parse()
+        .ok()
+        .filter(|number| (0.0..f64::INFINITY).contains(number))
+        .ok_or_else(|| "a number from 0 up".to_owned())
 }
 
 /// Sizes of generated layers.
@@ -207,8 +215,8 @@ impl Moe {
 
     /// What to do about a layer that cannot be evaluated.
     fn explain(&self, error: &MoeError, source: &StoredWeights<'_>, inventory: &Inventory) -> Stop {
-        let below = if self.prefix.is_empty() { String::new() } else { format!(" below `{}`", self.prefix) };
-        let stop = Stop::failed(format!("{error}{below}"));
+        let below = if self.prefix.is_empty() { String::new() } else { format!("below `{}`: ", self.prefix) };
+        let stop = Stop::failed(format!("{below}{error}"));
         let MoeError::Missing { name } = error else {
             return match error {
                 MoeError::Orientation { .. } => stop
