@@ -289,3 +289,35 @@ fn a_killed_staging_is_continued() {
     let said = String::from_utf8(again.stderr).unwrap().replace(folder.path().to_str().unwrap(), "DIR");
     insta::assert_snapshot!(said.trim_end(), @"continued `DIR/copy`: 4 files, 4.77 MiB, 300 B of them now");
 }
+
+/// A policy over two devices, a checkpoint of two matrices, and a tokenizer.
+fn sharded(folder: &Path) {
+    let policy = "language = 1\npolicy = \"p\"\n[mesh]\naxes = [\"m\"]\nshape = [2]\n[loader]\nread = \"pread\"\n\
+        [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"columns\"\nglob = \"**\"\nspec = [\"-\", \"m\"]\n";
+    fs::write(folder.join("p.toml"), policy).unwrap();
+    fs::create_dir(folder.join("in")).unwrap();
+    let header = r#"{"a":{"dtype":"U8","shape":[2,4],"data_offsets":[0,8]},"b":{"dtype":"U8","shape":[3,2],"data_offsets":[8,14]}}"#;
+    let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), b"ABCDEFGHIJKLMN"].concat();
+    fs::write(folder.join("in/model.safetensors"), file).unwrap();
+    fs::write(folder.join("in/tokenizer.json"), "{}").unwrap();
+}
+
+fn sharded_and_old(folder: &Path) {
+    sharded(folder);
+    fs::create_dir(folder.join("out")).unwrap();
+    fs::write(folder.join("out/old"), "old").unwrap();
+}
+
+const LOAD: &str = "load DIR/p.toml DIR/in --device 1 --out DIR/out --force";
+
+#[test]
+fn a_killed_load() {
+    let places =
+        ["directory/created", "writer/create", "writer/write:2", "carry", "directory/sync", "directory/rename"];
+    survives(&sharded, LOAD, "out", &places);
+    survives(&sharded_and_old, LOAD, "out", &["writer/write:2", "directory/swap", "directory/published"]);
+    let failures = [("writer/write:2=ENOSPC", "FF552"), ("carry=EACCES", "FF553"), ("directory/sync=EIO", "FF554")];
+    refuses(&sharded, LOAD, "out", &failures);
+    refuses(&sharded_and_old, LOAD, "out", &failures);
+    unwinds(&sharded_and_old, LOAD, "out", &["writer/write:2"]);
+}

@@ -169,7 +169,9 @@ impl Load {
         options: &LoadOptions,
         counted: &[Traffic],
     ) -> ExportOptions<'_> {
-        let note = LoadDocument::new(plan, device, options, counted, None, Vec::new());
+        let mut note = LoadDocument::new(plan, device, options, counted, None, Vec::new());
+        // The same bytes wherever the checkpoint lies.
+        note.checkpoint = self.checkpoint.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let metadata = BTreeMap::from([
             ("flow-fabric.policy".to_owned(), plan.policy.clone()),
             ("flow-fabric.mesh".to_owned(), plan.mesh.to_string()),
