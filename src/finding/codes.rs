@@ -409,7 +409,7 @@ codes! {
         good "limits = { max_relative_error = 0.02 }\n# on `int8`"
 
     NONFINITE_WEIGHT "FF418" "nonfinite-weight" Error
-        what "A weight to be quantized holds values that are NaN or infinite."
+        what "A weight to be quantized holds values that are NaN or infinite, or that no scale of its scheme can hold."
         why "One such value spoils the scale of its group, channel or whole tensor, silently; it nearly always means a broken checkpoint."
         bad "# a checkpoint with a NaN in `mlp/w`, and a rule that quantizes it"
         good "[quantization]\nnonfinite = \"keep\"\n# or a rule with `scheme = \"keep\"` before it"

@@ -27,6 +27,7 @@ use std::path::Path;
 
 pub use compile::{PolicyMatcher, tables};
 pub use model::*;
+#[cfg(feature = "cli")]
 pub(crate) use read::parse_bytes;
 pub use schema::reference;
 pub use sizes::MeshSizesError;

@@ -12,6 +12,8 @@ const POLICY: &str = r#"language = 1
 policy = "test"
 [partition]
 unmatched = "replicate"
+[siblings]
+first = ["0", "1", "2"]
 [scheme.s]
 format = "nvfp4"
 [quantization]

@@ -83,6 +83,20 @@ fn values_that_are_not_finite_are_refused_whatever_else_is_allowed() {
 }
 
 #[test]
+fn finite_values_that_a_scale_cannot_hold_are_refused_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("in"), folder.path().join("out"));
+    // The f16 scale of the block is infinite.
+    let tensor = Tensor::f32(&[1, 64], (0..64).map(|i| if i == 3 { 1e30 } else { i as f32 }));
+    support::write(&source, &[("w.weight".to_owned(), tensor)].into(), None);
+    let policy = support::policy("gguf", "format = \"q8_0\"", "");
+    let (report, findings) = support::quantize(&policy, &source, &target, &RunOptions::default()).unwrap();
+    let refused: Vec<&str> = findings.iter().map(|finding| finding.message.as_str()).collect();
+    assert_eq!(refused, ["`w.weight` holds 32 values that are finite and come back NaN or infinite"]);
+    assert!(!report.run.published && !target.exists());
+}
+
+#[test]
 fn what_is_there_is_not_replaced_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let (source, target) = (folder.path().join("in"), folder.path().join("out"));

@@ -7,6 +7,7 @@ mod samplers;
 mod settings;
 mod view;
 
+#[cfg(feature = "cli")]
 pub(crate) use self::settings::bytes as parse_bytes;
 use std::sync::Arc;
 

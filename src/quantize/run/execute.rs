@@ -4,6 +4,7 @@
 //! large as what its surveys keep allows, so that threads seldom wait for each other. Where a part begins and ends
 //! depends on the unit alone, so that neither bytes nor figures depend on threads or memory.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -119,7 +120,7 @@ impl Execution<'_> {
     /// Cuts the work into batches.
     fn batches(&self) -> Result<Vec<Batch>, RunError> {
         let mut groups: Vec<Vec<usize>> = Vec::new();
-        let mut families = std::collections::HashMap::new();
+        let mut families: BTreeMap<usize, usize> = BTreeMap::new();
         for (index, unit) in self.work.units.iter().enumerate() {
             match unit.family {
                 None => groups.push(vec![index]),
@@ -188,6 +189,7 @@ impl Execution<'_> {
             let Some(unit) = self.work.units.get(index) else { continue };
             states.push(self.state(index, unit)?);
         }
+        self.take_up_families(&mut states);
         let surveyed: Vec<(usize, usize)> = states
             .iter()
             .enumerate()
@@ -217,6 +219,16 @@ impl Execution<'_> {
             self.part(state, part, sources, clock, worker, tally)
         };
         queue::each(workers, parts.len(), main, |_| ())
+    }
+
+    /// What an earlier run wrote of a family counts only when it wrote all of it: the scale that they share comes from the
+    /// values of every member.
+    fn take_up_families(&self, states: &mut [State]) {
+        let family = |state: &State| self.work.units.get(state.unit).and_then(|unit| unit.family);
+        let begun: BTreeSet<usize> = states.iter().filter(|state| !state.written).filter_map(family).collect();
+        for state in states {
+            state.written = state.written && family(state).is_none_or(|family| !begun.contains(&family));
+        }
     }
 
     fn encode(&self, state: &State) -> Option<&Encode> {
@@ -306,7 +318,7 @@ impl Execution<'_> {
 
     /// Settles what all parts of a unit share, once all of them are surveyed, and writes what no part does.
     fn settle(&self, states: &mut [State], clock: &Clock) -> Result<(), RunError> {
-        let mut shared: std::collections::HashMap<usize, Survey> = std::collections::HashMap::new();
+        let mut shared: BTreeMap<usize, Survey> = BTreeMap::new();
         for state in states.iter() {
             let family = self.work.units.get(state.unit).and_then(|unit| unit.family);
             let survey = state.survey.lock().unwrap_or_else(PoisonError::into_inner);

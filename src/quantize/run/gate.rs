@@ -64,34 +64,44 @@ fn allowed(breach: &Breach) -> String {
     format!("`{}` allows {edge} {}", breach.limit, number(breach.allowed))
 }
 
-/// Weights that hold NaN or infinity, where the policy refuses them.
+/// Weights that hold NaN or infinity, or that come back so from finite values, where the policy refuses them.
 pub(super) fn nonfinite(policy: &Policy, work: &Work<'_>, figures: &[UnitFigures], findings: &mut Vec<Finding>) {
     if policy.quantization.nonfinite == NonFinite::Keep {
         return;
     }
-    let mut by_rule: BTreeMap<Option<usize>, Vec<(&str, u64)>> = BTreeMap::new();
+    let mut by_rule: BTreeMap<Option<usize>, Vec<String>> = BTreeMap::new();
     for (unit, figures) in work.units.iter().zip(figures) {
-        if matches!(unit.task, Task::Encode(_)) && figures.nonfinite > 0 {
-            by_rule.entry(unit.rule).or_default().push((&unit.path, figures.nonfinite));
+        if let (Task::Encode(_), Some(trouble)) = (&unit.task, trouble(&unit.path, figures)) {
+            by_rule.entry(unit.rule).or_default().push(trouble);
         }
     }
-    for (rule, weights) in by_rule {
-        let Some((path, count)) = weights.first() else { continue };
-        let values = crate::units::counted(usize::try_from(*count).unwrap_or(usize::MAX), "value");
-        let are = if *count == 1 { "is" } else { "are" };
-        let message = format!("`{path}` holds {values} that {are} NaN or infinite");
-        let mut finding = Finding::new(&code::NONFINITE_WEIGHT, message);
+    for (rule, troubles) in by_rule {
+        let Some(first) = troubles.first() else { continue };
+        let mut finding = Finding::new(&code::NONFINITE_WEIGHT, first);
         if let Some(rule) = rule.and_then(|rule| policy.quantization_rules.get(rule)) {
             finding = finding.at(rule.decision.scheme.span, format!("rule `{}`", rule.name));
         }
-        for (path, count) in weights.iter().skip(1).take(MOST) {
-            finding = finding.note(format!("`{path}` holds {count}"));
+        for trouble in troubles.iter().skip(1).take(MOST) {
+            finding = finding.note(trouble);
         }
-        if weights.len() > MOST + 1 {
-            finding = finding.note(format!("and {} more weights of the rule", weights.len() - MOST - 1));
+        if troubles.len() > MOST + 1 {
+            finding = finding.note(format!("and {} more weights of the rule", troubles.len() - MOST - 1));
         }
         findings.push(
             finding.help("mend the checkpoint, keep these weights, or say `nonfinite = \"keep\"` in `[quantization]`"),
         );
+    }
+}
+
+/// What is not finite of a weight.
+fn trouble(path: &str, figures: &UnitFigures) -> Option<String> {
+    let values = |count: u64| crate::units::counted(usize::try_from(count).unwrap_or(usize::MAX), "value");
+    let spoilt = figures.figures.map_or(0, |figures| figures.spoilt);
+    match (figures.nonfinite, spoilt) {
+        (0, 0) => None,
+        (0, 1) => Some(format!("`{path}` holds 1 value that is finite and comes back NaN or infinite")),
+        (0, spoilt) => Some(format!("`{path}` holds {} that are finite and come back NaN or infinite", values(spoilt))),
+        (1, _) => Some(format!("`{path}` holds 1 value that is NaN or infinite")),
+        (count, _) => Some(format!("`{path}` holds {} that are NaN or infinite", values(count))),
     }
 }
