@@ -177,6 +177,64 @@ fn a_flipped_bit_in_a_packed_array_is_refused_or_noticed() {
     }
 }
 
+/// A safetensors file of bytes, with metadata.
+fn with_metadata(path: &Path, metadata: &str, names: &[&str]) {
+    let entry =
+        |(at, name)| format!("\"{name}\":{{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[{at},{}]}}", at + 1);
+    let entries: Vec<String> = names.iter().enumerate().map(entry).collect();
+    let header = format!("{{\"__metadata__\":{metadata},{}}}", entries.join(","));
+    let data: Vec<u8> = (1..=u8::try_from(names.len()).unwrap()).collect();
+    fs::write(path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &data].concat()).unwrap();
+}
+
+#[test]
+fn metadata_names_tied_weights_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let cases = [
+        (r#"{"format":"pt"}"#, vec![]),
+        (r#"{"tied":"a"}"#, vec!["tied"]),
+        (r#"{"one":"a","two":"b"}"#, vec!["one", "two"]),
+        // A tensor of the name goes before; an alias of an alias, of nothing, or of no name is none.
+        (r#"{"b":"a"}"#, vec![]),
+        (r#"{"x":"y","y":"a"}"#, vec!["y"]),
+        (r#"{"tied":"absent"}"#, vec![]),
+        (r#"{"bad\u0000":"a","":"a"}"#, vec![]),
+    ];
+    for (metadata, aliases) in cases {
+        with_metadata(&path, metadata, &["a", "b"]);
+        let (checkpoint, findings) = Checkpoint::open(&path).unwrap();
+        assert_eq!(
+            checkpoint.aliases.iter().map(String::as_str).collect::<Vec<_>>(),
+            aliases,
+            "{metadata}: {findings:?}"
+        );
+        assert_eq!(checkpoint.tensors.len(), 2 + aliases.len());
+    }
+    // Of two files, whichever comes first.
+    with_metadata(&path, r#"{"b":"a"}"#, &["a"]);
+    with_metadata(&folder.path().join("n.safetensors"), "{}", &["b"]);
+    let (checkpoint, findings) = Checkpoint::open(folder.path()).unwrap();
+    assert!(findings.is_empty() && checkpoint.aliases.is_empty());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_source_is_never_replaced_by_its_own_conversion() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("model");
+    fs::create_dir(&source).unwrap();
+    fs::copy(data("torch.pt"), source.join("m.pt")).unwrap();
+    let options = ConvertOptions { replace: true, ..ConvertOptions::default() };
+    std::os::unix::fs::symlink("model", folder.path().join("link")).unwrap();
+    for target in ["model", "link", "model/../model", "."] {
+        let refused = run(&source.join("m.pt"), &folder.path().join(target), &options);
+        assert!(matches!(refused, Err(ConvertError::Output(OutputError::Source { .. }))), "{target}: {refused:?}");
+    }
+    assert_eq!(names(&source), ["m.pt"]);
+    run(&source.join("m.pt"), &source.join("below"), &options).unwrap();
+}
+
 /// Stops after some bytes.
 struct StopsAfter(std::sync::atomic::AtomicU64);
 

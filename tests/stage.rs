@@ -192,6 +192,19 @@ fn what_cannot_be_staged_is_told_before_a_byte_is_copied() {
 }
 
 #[test]
+fn a_tree_is_not_copied_into_or_over_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = tree(folder.path());
+    let before = content(&root);
+    let options = StageOptions { replace: true, ..PLAIN };
+    for target in ["", "copy", "a", "a/copy", "../tree", ".."] {
+        let refused = run(&root, &root.join(target), &options);
+        assert!(matches!(refused, Err(StageError::Output(OutputError::Source { .. }))), "{target}: {refused:?}");
+    }
+    assert_eq!(content(&root), before);
+}
+
+#[test]
 fn a_record_cannot_lead_out_of_its_copy() {
     let folder = tempfile::tempdir().unwrap();
     let root = tree(folder.path());

@@ -53,7 +53,7 @@ def equal(ours, theirs, what):
 
     assert ours.dtype == theirs.dtype, f"{what}: {ours.dtype} and {theirs.dtype}"
     assert ours.shape == theirs.shape, f"{what}: {tuple(ours.shape)} and {tuple(theirs.shape)}"
-    ours, theirs = (x.contiguous().view(torch.uint8) for x in (ours, theirs))
+    ours, theirs = (x.contiguous().reshape(-1).view(torch.uint8) for x in (ours, theirs))
     different = int((ours != theirs).sum())
     assert different == 0, f"{what}: {different} of {ours.numel()} bytes differ"
 

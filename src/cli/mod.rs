@@ -13,7 +13,6 @@ mod diff;
 mod drift;
 mod drift_text;
 mod explain;
-mod files;
 mod git;
 mod graph;
 mod input;

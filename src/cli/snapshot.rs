@@ -8,8 +8,9 @@ use similar::TextDiff;
 
 use super::input::{MeshOption, PolicyOptions};
 use super::lints::LintFlags;
-use super::{Outcome, Stop, Ui, files, plan};
+use super::{Outcome, Stop, Ui, plan};
 use crate::finding::{Counts, Finding, levels};
+use crate::output::replace_file;
 use crate::plan::snapshot::{self, SnapshotFile};
 
 /// Write the plan as a snapshot for review, or check that the one in the repository still holds
@@ -112,7 +113,7 @@ fn write(path: &Path, known: Option<&str>, text: &str, description: &str, ui: &m
         ui.narrate(&format!("`{shown}` is up to date\n"));
         return Ok(Outcome::Done);
     }
-    files::replace(path, &file).map_err(|error| Stop::failed(format!("cannot write `{shown}`: {error}")))?;
+    replace_file(path, file.as_bytes()).map_err(|error| Stop::failed(error.to_string()))?;
     ui.narrate(&format!("wrote `{shown}`\n"));
     Ok(Outcome::Done)
 }

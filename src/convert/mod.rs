@@ -96,6 +96,7 @@ pub fn convert(
     let sources = checkpoint.files.iter().map(SourceFile::open).collect::<Result<Vec<_>, _>>()?;
     let jobs = jobs(checkpoint, &kept, &sources)?;
 
+    OutputDirectory::check_apart(target, checkpoint.files.iter().filter_map(|file| file.location.as_deref()))?;
     let output_options = OutputOptions { replace: options.replace, ..OutputOptions::default() };
     let writer = SafetensorsWriter::create(OutputDirectory::create(target, &output_options)?, layout)?;
     progress.begin("converting", Some(jobs.iter().fold(0, |sum: u64, job| sum.saturating_add(job.length))));

@@ -90,6 +90,22 @@ impl OutputDirectory {
         Ok(output)
     }
 
+    /// Whether an output at `target` leaves its sources alone: it is not the directory of one, nor one above it.
+    ///
+    /// # Errors
+    /// [`OutputError::Source`].
+    pub fn check_apart<'a>(target: &Path, sources: impl IntoIterator<Item = &'a Path>) -> Result<(), OutputError> {
+        // A place that is not there yet holds nothing.
+        let Ok(place) = fs::canonicalize(target) else { return Ok(()) };
+        let within = |source: &Path| fs::canonicalize(source).is_ok_and(|source| source.starts_with(&place));
+        // Links are looked at both ways: a cache's snapshot leads elsewhere, and is a source nevertheless.
+        let beside = |source: &Path| source.parent().is_some_and(within);
+        match sources.into_iter().any(|source| within(source) || beside(source)) {
+            true => Err(OutputError::Source { path: target.display().to_string() }),
+            false => Ok(()),
+        }
+    }
+
     /// Clears away what a killed run left beside a place that needs no new output; what a run at work writes
     /// there stays.
     ///

@@ -15,6 +15,12 @@ pub enum OutputError {
         /// The place.
         path: String,
     },
+    /// The place is that of what the output is made from, holds it or lies in it.
+    #[error("`{path}` would replace what it is made from")]
+    Source {
+        /// The place.
+        path: String,
+    },
     /// Another run is writing to the same place.
     #[error("another run is writing `{path}`")]
     Busy {
@@ -57,6 +63,7 @@ impl OutputError {
     pub fn finding(&self) -> Finding {
         let (code, help): (&'static Code, _) = match self {
             Self::Exists { .. } => (&code::OUTPUT_EXISTS, "name another place, or replace it with `--force`"),
+            Self::Source { .. } => (&code::OUTPUT_EXISTS, "name a directory that is apart from the source"),
             Self::Busy { .. } => (&code::OUTPUT_BUSY, "wait for it, or write to another place"),
             Self::Unwritable { .. } => (&code::UNWRITABLE_TENSOR, "leave it out, or choose a format that has its type"),
             Self::Io { source, .. } => match source.kind() {

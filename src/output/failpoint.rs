@@ -1,7 +1,7 @@
 //! Named places where tests make a run die or fail. In release builds there is nothing here.
 //!
 //! The binary arms them from its environment (the library reads none): `FLOW_FABRIC_FAILPOINT=NAME[:COUNT]=ACTION,...`, where
-//! the action is `kill` (SIGKILL, at the COUNT-th time the place is reached), `panic`, or the name of an error (`ENOSPC`,
+//! the action is `kill` (SIGKILL, at the COUNT-th time the place is reached), `interrupt` (SIGINT), `panic`, or the name of an error (`ENOSPC`,
 //! `EACCES`, `EPERM`, `EROFS`, `ENOTSUP`, `EIO`).
 
 #[cfg(all(debug_assertions, unix))]
@@ -47,6 +47,10 @@ mod armed {
             let error = match &*self.action {
                 "kill" => {
                     kill();
+                    return Ok(());
+                }
+                "interrupt" => {
+                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
                     return Ok(());
                 }
                 "panic" => panic!("failpoint {}", self.name),

@@ -81,6 +81,7 @@ pub fn stage(
     options: &StageOptions,
     progress: &dyn Progress,
 ) -> Result<Staged, StageError> {
+    apart(source, target)?;
     let tree = Tree::list(source)?;
     let known = StageRecord::read(target)?;
     if let Some(record) = &known
@@ -110,6 +111,7 @@ pub fn restore(
     options: &StageOptions,
     progress: &dyn Progress,
 ) -> Result<Staged, StageError> {
+    apart(copy, source)?;
     let Some(record) = StageRecord::read(copy)? else {
         return Err(StageError::NotStaged { path: copy.display().to_string() });
     };
@@ -133,6 +135,19 @@ pub fn restore(
     let copied = copy::all(&tree, &output, Some(&record), options, progress)?;
     output.publish()?;
     Ok(Staged { record, copied: copied.bytes, reused: false, resumed })
+}
+
+/// Refuses to copy a tree into itself or over itself.
+fn apart(source: &Path, target: &Path) -> Result<(), StageError> {
+    OutputDirectory::check_apart(target, [source])?;
+    // A target that is not there yet lies where its directory lies.
+    let above = target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (std::fs::canonicalize(source), std::fs::canonicalize(above)) {
+        (Ok(source), Ok(above)) if above.starts_with(&source) => {
+            Err(crate::output::OutputError::Source { path: target.display().to_string() }.into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Begins the directory; what a killed run of the same files left is continued.

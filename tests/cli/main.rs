@@ -13,6 +13,7 @@ mod graph;
 mod inspect;
 mod load;
 mod moe;
+mod output;
 mod quantize;
 mod rule;
 mod sample;
