@@ -51,6 +51,8 @@ mod armed {
                 }
                 "interrupt" => {
                     let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
+                    // Another thread may be the one that the handler runs on.
+                    std::thread::sleep(std::time::Duration::from_millis(200));
                     return Ok(());
                 }
                 "panic" => panic!("failpoint {}", self.name),
