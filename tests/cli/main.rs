@@ -13,7 +13,6 @@ mod graph;
 mod inspect;
 mod load;
 mod moe;
-mod output;
 mod quantize;
 mod rule;
 mod sample;
