@@ -281,31 +281,6 @@ fn a_killed_staging() {
     unwinds(&bundle_and_old, STAGE, "copy", &["stage/write", "directory/rename"]);
 }
 
-/// A checkpoint, and a policy for two devices.
-fn sharded(folder: &Path) {
-    checkpoint(folder);
-    let policy = "language = 1\npolicy = \"two\"\n\n[mesh]\naxes = [\"model\"]\nshape = [2]\n\n\
-                  [partition]\nunmatched = \"replicate\"\nindivisible = \"replicate\"\n\n\
-                  [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"matrices\"\nglob = \"*.weight\"\nspec = [\"-\", \"model\"]\n";
-    fs::write(folder.join("policy.toml"), policy).unwrap();
-}
-
-const LOAD: &str = "load DIR/policy.toml DIR/m.safetensors --device 1 --out DIR/out --force";
-
-#[test]
-fn a_killed_load() {
-    let places = [
-        "directory/created",
-        "writer/create",
-        "writer/write",
-        "writer/write:4",
-        "directory/rename",
-        "directory/renamed",
-    ];
-    survives(&sharded, LOAD, "out", &places);
-    refuses(&sharded, LOAD, "out", &[("writer/create=ENOSPC", "FF552"), ("writer/write:3=EIO", "FF554")]);
-}
-
 /// Ctrl-C: exit status 130, the old output, and nothing else.
 #[test]
 fn an_interrupted_run_leaves_nothing() {
