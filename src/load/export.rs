@@ -54,6 +54,7 @@ pub fn export(
     };
     let specs: Vec<TensorSpec> = plan.targets.iter().map(spec).collect();
     let layout = Layout::new(&specs, &options.metadata, options.shard_bytes)?;
+    OutputDirectory::check_apart(target, plan.files.iter().filter_map(|file| file.location.as_deref()))?;
     let output =
         OutputDirectory::create(target, &OutputOptions { replace: options.replace, ..OutputOptions::default() })?;
     let writer = SafetensorsWriter::create(output, layout)?;

@@ -97,6 +97,19 @@ fn finite_values_that_a_scale_cannot_hold_are_refused_too() {
 }
 
 #[test]
+fn a_source_is_never_replaced_by_what_is_made_from_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("in");
+    support::write(&source, &tensors(), None);
+    let before = std::fs::read(source.join("model.safetensors")).unwrap();
+    let options = RunOptions { replace: true, ..RunOptions::default() };
+    let policy = support::policy_of(&POLICY.replace("limits", "#"));
+    assert!(support::quantize(&policy, &source, &source, &options).is_err());
+    assert_eq!(std::fs::read(source.join("model.safetensors")).unwrap(), before);
+    assert_eq!(support::names(folder.path()), ["in"]);
+}
+
+#[test]
 fn what_is_there_is_not_replaced_unasked() {
     let folder = tempfile::tempdir().unwrap();
     let (source, target) = (folder.path().join("in"), folder.path().join("out"));

@@ -343,6 +343,8 @@ fn write(
 ) -> Result<(DriftReport, Vec<Finding>), RunError> {
     let layout = writing.container.lay_out(&work.outputs, &notes(work))?;
     let kept = OutputOptions { replace: options.replace, run: Some(writing.identity.clone()), resume: options.resume };
+    let sources = work.inventory.files.iter().filter_map(|file| file.location.as_deref());
+    OutputDirectory::check_apart(writing.target, sources)?;
     let directory = OutputDirectory::create(writing.target, &kept)?;
     let mut writer = SafetensorsWriter::create(directory, layout)?;
     let measured = Measured::of(work, Some(&writer), None, options, progress)?;
