@@ -2,7 +2,7 @@
 
 use crate::policy::LoaderSettings;
 
-/// How much a loader does at once. The defaults are measured (`benches/load.rs`).
+/// How much a loader does at once. What the defaults cost is measured in `benches/load.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
