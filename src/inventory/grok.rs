@@ -108,12 +108,9 @@ pub(super) fn read<R: Read + Seek>(
     path: &Arc<str>,
     findings: &mut Vec<Finding>,
 ) -> Option<Header> {
-    let mut report = Report::new(path);
     let file = path.rsplit(['/', '\\']).next().unwrap_or(path);
     let stem = file.split_once('_').map_or(file, |(stem, _)| stem);
-    let header = read_file(reader, length, stem).map_err(|trouble| report.push(trouble)).ok();
-    report.finish(findings);
-    header
+    Report::of(path, findings, |_| read_file(reader, length, stem).map(Some))
 }
 
 fn read_file(reader: &mut (impl Read + Seek), length: u64, stem: &str) -> Result<Header, Trouble> {

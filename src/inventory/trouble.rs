@@ -59,6 +59,21 @@ pub(super) struct Report {
 }
 
 impl Report {
+    /// What `read` makes of the file at `path`; what it reports, and what stops it, is handed over. `None` when it refuses.
+    pub(super) fn of<T>(
+        path: &Arc<str>,
+        findings: &mut Vec<Finding>,
+        read: impl FnOnce(&mut Self) -> Result<Option<T>, Trouble>,
+    ) -> Option<T> {
+        let mut report = Self::new(path);
+        let value = read(&mut report).unwrap_or_else(|trouble| {
+            report.push(trouble);
+            None
+        });
+        report.finish(findings);
+        value
+    }
+
     pub(super) fn new(path: &Arc<str>) -> Self {
         Self { path: path.clone(), findings: Vec::new(), counts: BTreeMap::new() }
     }

@@ -31,13 +31,7 @@ pub(super) fn read(
     path: &Arc<str>,
     findings: &mut Vec<Finding>,
 ) -> Option<Header> {
-    let mut report = Report::new(path);
-    let header = read_header(reader, length, &mut report).unwrap_or_else(|trouble| {
-        report.push(trouble);
-        None
-    });
-    report.finish(findings);
-    header
+    Report::of(path, findings, |report| read_header(reader, length, report))
 }
 
 fn read_header(reader: &mut (impl Read + Seek), length: u64, report: &mut Report) -> Result<Option<Header>, Trouble> {
