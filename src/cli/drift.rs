@@ -5,16 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::drift_text::{self, Format};
-use super::input::{self, MeshOption, PolicyOptions};
-use super::lints::LintFlags;
+use super::input;
 use super::progress::TerminalProgress;
-use super::quantize::layout;
-use super::run_options::{Resources, is_refused, stopped};
-use super::{Outcome, Stop, Ui, plan};
-use crate::finding::{Finding, levels};
+use super::run_options::{Planned, Planning, Resources, stopped};
+use super::{Outcome, Stop, Ui};
+use crate::finding::Finding;
 use crate::inventory::{Grouping, Inventory};
 use crate::policy::Policy;
-use crate::quantize::Layout;
 use crate::quantize::run::{self, RunOptions};
 use crate::source::Sources;
 
@@ -41,9 +38,6 @@ pub(super) struct DriftVerb {
     /// Of each path template only so many weights, evenly spread
     #[arg(long, value_name = "N")]
     sample: Option<usize>,
-    /// Measure another layout than the policy's
-    #[arg(long, value_name = "LAYOUT", value_parser = layout)]
-    layout: Option<Layout>,
     /// List every weight instead of templates
     #[arg(long)]
     all: bool,
@@ -53,11 +47,7 @@ pub(super) struct DriftVerb {
     #[command(flatten)]
     resources: Resources,
     #[command(flatten)]
-    mesh: MeshOption,
-    #[command(flatten)]
-    lints: LintFlags,
-    #[command(flatten)]
-    options: PolicyOptions,
+    planning: Planning,
 }
 
 impl DriftVerb {
@@ -70,32 +60,19 @@ impl DriftVerb {
     }
 
     fn planned(&self, policy: &Path, checkpoint: &Path, ui: &mut Ui) -> Result<Outcome, Stop> {
-        let mut policy = self.options.require(policy, ui)?;
-        if let Some(layout) = self.layout {
-            policy = policy.with_layout(layout);
-        }
-        let mut plan = plan::resolve(&policy, checkpoint, &self.mesh, ui)?;
-        let declared = self.lints.over(&policy.lints);
-        plan.findings = levels::settle(&declared, std::mem::take(&mut plan.findings), plan::is_looked_for);
-        if is_refused(&plan.findings) {
-            ui.report(&plan.findings, policy.sources())?;
-            return Ok(Outcome::Findings);
-        }
+        let Some(planned) = self.planning.resolve(policy, checkpoint, ui)? else { return Ok(Outcome::Findings) };
+        let Planned { policy, plan, .. } = &planned;
         let options = RunOptions { sample: self.sample, ..self.resources.options() };
         let progress = TerminalProgress::start(ui);
-        let done = run::drift(&policy, &plan, &options, &progress);
+        let done = run::drift(policy, plan, &options, &progress);
         drop(progress);
         let (report, findings) = done.map_err(|error| stopped(&error, ui))?;
         ui.print(&drift_text::print(&report, self.format, self.all))?;
-        let mut all = std::mem::take(&mut plan.findings);
-        all.extend(levels::settle(&declared, findings, |_| false));
-        crate::finding::sort(&mut all);
-        ui.report(&all, policy.sources())?;
-        Ok(Outcome::of(&all))
+        planned.report(findings, ui)
     }
 
     fn compared(&self, before: &Path, after: &Path, ui: &mut Ui) -> Result<Outcome, Stop> {
-        let policy = self.names.as_ref().map(|path| self.options.require(path, ui)).transpose()?;
+        let policy = self.names.as_ref().map(|path| self.planning.options.require(path, ui)).transpose()?;
         let (before, mut findings) = grouped(policy.as_ref(), before, ui)?;
         let (after, more) = grouped(policy.as_ref(), after, ui)?;
         findings.extend(more);

@@ -5,13 +5,9 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::drift_text::{self, Format};
-use super::input::{MeshOption, PolicyOptions};
-use super::lints::LintFlags;
 use super::progress::TerminalProgress;
-use super::run_options::{Output, Resources, is_refused, stopped};
-use super::{Outcome, Stop, Ui, plan};
-use crate::finding::levels;
-use crate::quantize::Layout;
+use super::run_options::{Output, Planned, Planning, Resources, stopped};
+use super::{Outcome, Stop, Ui};
 use crate::quantize::run::{self, RunOptions};
 
 /// Quantize a checkpoint as a policy plans it, and report the drift
@@ -33,9 +29,6 @@ pub(super) struct Quantize {
     checkpoint: PathBuf,
     #[command(flatten)]
     output: Output,
-    /// Write another layout than the policy's
-    #[arg(long, value_name = "LAYOUT", value_parser = layout)]
-    layout: Option<Layout>,
     /// A GGUF file of the same model, whose metadata the output takes (layout `gguf`)
     #[arg(long, value_name = "FILE")]
     metadata_from: Option<PathBuf>,
@@ -51,49 +44,30 @@ pub(super) struct Quantize {
     #[command(flatten)]
     resources: Resources,
     #[command(flatten)]
-    mesh: MeshOption,
-    #[command(flatten)]
-    lints: LintFlags,
-    #[command(flatten)]
-    options: PolicyOptions,
-}
-
-pub(super) fn layout(text: &str) -> Result<Layout, String> {
-    let names: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).collect();
-    text.parse().map_err(|_| format!("the layouts are {}", names.join(", ")))
+    planning: Planning,
 }
 
 impl Quantize {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
-        let mut policy = self.options.require(&self.policy, ui)?;
-        if let Some(layout) = self.layout {
-            policy = policy.with_layout(layout);
-        }
-        let mut plan = plan::resolve(&policy, &self.checkpoint, &self.mesh, ui)?;
-        let declared = self.lints.over(&policy.lints);
-        plan.findings = levels::settle(&declared, std::mem::take(&mut plan.findings), plan::is_looked_for);
-        if is_refused(&plan.findings) {
-            ui.report(&plan.findings, policy.sources())?;
+        let Some(planned) = self.planning.resolve(&self.policy, &self.checkpoint, ui)? else {
             return Ok(Outcome::Findings);
-        }
+        };
+        let Planned { policy, plan, .. } = &planned;
         let options = RunOptions {
             keep_going: self.keep_going,
             metadata_from: self.metadata_from.clone(),
             ..self.output.options(&self.resources)
         };
         let progress = TerminalProgress::start(ui);
-        let done = run::run(&policy, &plan, &self.output.output, &options, &progress);
+        let done = run::run(policy, plan, &self.output.output, &options, &progress);
         drop(progress);
         let (report, findings) = done.map_err(|error| stopped(&error, ui))?;
         ui.print(&drift_text::print(&report, self.format, self.all))?;
-        let mut all = std::mem::take(&mut plan.findings);
-        all.extend(levels::settle(&declared, findings, |_| false));
-        crate::finding::sort(&mut all);
-        ui.report(&all, policy.sources())?;
+        let outcome = planned.report(findings, ui)?;
         if !report.run.published {
             ui.narrate(&format!("nothing was written to `{}`\n", self.output.output.display()));
             return Ok(Outcome::Findings);
         }
-        Ok(Outcome::of(&all))
+        Ok(outcome)
     }
 }

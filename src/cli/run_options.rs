@@ -1,9 +1,17 @@
 //! What verbs that quantize, decode or compare have in common.
 
+use std::path::Path;
+
 use clap::Args;
 
-use super::{Stop, Ui};
-use crate::finding::Finding;
+use super::input::{MeshOption, PolicyOptions};
+use super::lints::LintFlags;
+use super::{Outcome, Stop, Ui, plan};
+use crate::Plan;
+use crate::finding::levels::{self, LintLevel};
+use crate::finding::{Finding, Severity};
+use crate::policy::Policy;
+use crate::quantize::Layout;
 use crate::quantize::run::{RunError, RunOptions};
 use crate::source::Sources;
 
@@ -56,6 +64,61 @@ fn size(text: &str) -> Result<u64, String> {
     crate::policy::parse_bytes(text).ok_or_else(|| "write a number and a unit, such as `256MiB`".to_owned())
 }
 
+/// How the plan is made that a verb carries out.
+#[derive(Debug, Args)]
+pub(super) struct Planning {
+    /// Take another layout than the policy's
+    #[arg(long, value_name = "LAYOUT", value_parser = layout)]
+    layout: Option<Layout>,
+    #[command(flatten)]
+    mesh: MeshOption,
+    #[command(flatten)]
+    lints: LintFlags,
+    #[command(flatten)]
+    pub(super) options: PolicyOptions,
+}
+
+fn layout(text: &str) -> Result<Layout, String> {
+    let names: Vec<&str> = Layout::ALL.iter().map(|layout| layout.name()).collect();
+    text.parse().map_err(|_| format!("the layouts are {}", names.join(", ")))
+}
+
+impl Planning {
+    /// Makes the plan; `None` when it has errors, which are reported.
+    pub(super) fn resolve(&self, policy: &Path, checkpoint: &Path, ui: &mut Ui) -> Result<Option<Planned>, Stop> {
+        let mut policy = self.options.require(policy, ui)?;
+        if let Some(layout) = self.layout {
+            policy = policy.with_layout(layout);
+        }
+        let mut plan = plan::resolve(&policy, checkpoint, &self.mesh, ui)?;
+        let levels = self.lints.over(&policy.lints);
+        plan.findings = levels::settle(&levels, std::mem::take(&mut plan.findings), plan::is_looked_for);
+        if crate::finding::worst(&plan.findings) == Some(Severity::Error) {
+            ui.report(&plan.findings, policy.sources())?;
+            return Ok(None);
+        }
+        Ok(Some(Planned { policy, plan, levels }))
+    }
+}
+
+/// A plan that can be carried out.
+pub(super) struct Planned {
+    pub(super) policy: Policy,
+    pub(super) plan: Plan,
+    levels: Vec<LintLevel>,
+}
+
+impl Planned {
+    /// Reports the plan's findings and those of carrying it out.
+    pub(super) fn report(self, findings: Vec<Finding>, ui: &mut Ui) -> Result<Outcome, Stop> {
+        let mut all = self.plan.findings;
+        all.extend(levels::settle(&self.levels, findings, |_| false));
+        crate::finding::sort(&mut all);
+        ui.report(&all, self.policy.sources())?;
+        Ok(Outcome::of(&all))
+    }
+}
+
 /// What a run that could not do its job comes to; what is a finding is printed as one.
 pub(super) fn stopped(error: &RunError, ui: &mut Ui) -> Stop {
     if let RunError::Cancelled(cancelled) = error {
@@ -72,9 +135,4 @@ pub(super) fn stopped(error: &RunError, ui: &mut Ui) -> Stop {
         Some(help) => stop.help(help),
         None => stop,
     }
-}
-
-/// Errors of a plan that keep it from being carried out.
-pub(super) fn is_refused(findings: &[Finding]) -> bool {
-    crate::finding::worst(findings) == Some(crate::finding::Severity::Error)
 }
