@@ -253,5 +253,9 @@ fn read_content(reader: &mut (impl Read + Seek), tensor: &StoredTensor) -> Resul
     reader.seek(SeekFrom::Start(offset)).map_err(unreadable)?;
     let mut content = Vec::new();
     reader.take(tensor.bytes.length.min(MAX_CONTENT)).read_to_end(&mut content).map_err(unreadable)?;
+    if content.len() as u64 != tensor.bytes.length {
+        let message = format!("the file ends inside tensor {}", quoted(&tensor.name));
+        return Err(Trouble::new(&code::FILE_CHANGED, offset, message));
+    }
     Ok(content.into())
 }
