@@ -746,7 +746,7 @@ codes! {
 
     MALFORMED_PICKLE "FF740" "malformed-pickle" Error
         what "A pickle is not one of the few forms in which weights are saved."
-        why "Only fixed shapes are read; everything else of the format could run code in Python."
+        why "Read are arrays that numpy, ml_dtypes and jax wrote (protocols 3 to 5), Grok-1's pairs of them, and torch's tensors; everything else of the format could run code in Python."
         bad "a pickle that is cut short"
         good "weights saved as safetensors"
 

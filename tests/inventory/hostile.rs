@@ -1,6 +1,6 @@
 //! safetensors files that were made to mislead, and what is said about each.
 
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek, SeekFrom};
 
 use flow_fabric::finding::{Severity, worst};
 use flow_fabric::inventory::{Checkpoint, Container, StoredTensor};
@@ -68,6 +68,7 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("newline after the object", padded("\n")),
         ("text after the object", padded("x")),
         ("NULs after the object", padded("\0\0")),
+        ("8 MB of spaces after the object", padded(&" ".repeat(8_000_000))),
         ("second object", padded("{}")),
         ("spaces before the object", file(format!("  {good}"), 4)),
         ("byte-order mark", file(format!("\u{feff}{good}"), 4)),
@@ -76,8 +77,11 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("array", file("[]", 0)),
         ("100 MB of spaces claimed", claiming(99_999_999, " ")),
         ("nested 20,000 deep", file(format!(r#"{{"w":{}"#, "[".repeat(20_000)), 0)),
+        ("nested 20,000 deep in the metadata", metadata(&format!(r#"{{"a":{}"#, "[".repeat(20_000)))),
         ("nested 20,000 deep in an unknown field", fields(&format!(r#""x":{}"#, r#"{"y":"#.repeat(20_000)))),
         ("trailing comma", file(format!("{},}}", &good[..good.len() - 1]), 4)),
+        ("comment", file(good.replace(":{", ":/**/{"), 4)),
+        ("length up to the end of the file", claiming(good.len() as u64 + 4, &format!("{good}\0\0\0\0"))),
         ("single quotes", file(good.replace('"', "'"), 4)),
         // Names.
         ("duplicate tensor", file(object(&[u8s("w", 0, 1), u8s("w", 1, 2)]), 2)),
@@ -92,6 +96,10 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("name like a path", file(object(&[u8s("../../etc/passwd", 0, 1)]), 1)),
         // Fields.
         ("duplicate field", fields(r#""dtype":"F32","dtype":"F32","shape":[1],"data_offsets":[0,4]"#)),
+        ("duplicate shape", fields(r#""dtype":"F32","shape":[1],"shape":[1],"data_offsets":[0,4]"#)),
+        ("duplicate offsets", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0,4],"data_offsets":[0,4]"#)),
+        ("duplicate field by escape", fields(r#""dtype":"F32","\u0064type":"F32","shape":[1],"data_offsets":[0,4]"#)),
+        ("field in other case", fields(r#""Dtype":"F32","shape":[1],"data_offsets":[0,4]"#)),
         ("unknown field", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0,4],"strides":[1]"#)),
         ("missing dtype", fields(r#""shape":[1],"data_offsets":[0,4]"#)),
         ("missing shape", fields(r#""dtype":"F32","data_offsets":[0,4]"#)),
@@ -104,6 +112,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("negative offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":[-4,0]"#)),
         ("minus zero offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":[-0,4]"#)),
         ("string offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":["0",4]"#)),
+        ("boolean offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":[false,4]"#)),
+        ("plus sign", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0,+4]"#)),
         ("float offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0.0,4]"#)),
         ("exponent offset", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0,4e0]"#)),
         ("offset beyond u64", fields(r#""dtype":"F32","shape":[1],"data_offsets":[0,18446744073709551620]"#)),
@@ -119,6 +129,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ("metadata", metadata(r#"{"format":"pt"}"#)),
         ("metadata null", metadata("null")),
         ("metadata value a number", metadata(r#"{"format":1}"#)),
+        ("metadata as an array", metadata("[]")),
+        ("lone surrogate in the metadata", metadata(r#"{"a":"\udc00"}"#)),
         ("metadata key twice", metadata(r#"{"a":"1","a":"2"}"#)),
         ("metadata twice", file(format!(r#"{{"__metadata__":{{}},"__metadata__":{{}},{}"#, &good[1..]), 4)),
         (
@@ -127,6 +139,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
         ),
         // Dtypes.
         ("unknown dtype", file(object(&[entry("w", "F12", "[2]", 0, 3), u8s("v", 3, 4)]), 4)),
+        ("empty dtype", file(object(&[entry("w", "", "[1]", 0, 4)]), 4)),
+        ("dtype a number", fields(r#""dtype":3,"shape":[1],"data_offsets":[0,4]"#)),
         ("dtype in lower case", file(object(&[entry("w", "f32", "[1]", 0, 4)]), 4)),
         ("GGML dtype", file(object(&[entry("w", "q4_0", "[32]", 0, 18)]), 18)),
         ("every dtype", file(every_dtype().0, every_dtype().1)),
@@ -138,6 +152,8 @@ fn cases() -> Vec<(&'static str, Vec<u8>)> {
             "empty tensors between others",
             file(object(&[u8s("c", 2, 3), u8s("b", 2, 2), u8s("a", 0, 2), u8s("d", 3, 3), u8s("e", 0, 0)]), 3),
         ),
+        ("misaligned: U8 before F32", file(object(&[u8s("a", 0, 3), entry("b", "F32", "[2]", 3, 11)]), 11)),
+        ("header of odd length", file(format!("{good} "), 4)),
         ("size too small", file(w("[1]", 0, 3), 3)),
         ("size too large", file(w("[1]", 0, 5), 5)),
         ("begin after end", file(w("[1]", 4, 0), 4)),
@@ -170,6 +186,12 @@ fn every_dtype() -> (String, usize) {
         }
     }
     (object(&entries), usize::try_from(at).unwrap())
+}
+
+#[test]
+fn the_format_has_22_dtypes() {
+    let known = flow_fabric::Dtype::ALL.iter().filter(|dtype| dtype.safetensors().is_some());
+    assert_eq!(known.count(), 22);
 }
 
 fn refused(findings: &[flow_fabric::finding::Finding]) -> bool {
@@ -277,6 +299,46 @@ fn every_prefix_of_a_file_is_refused() {
             Checkpoint::from_reader(&mut Cursor::new(&good[..length]), good.len() as u64, "f", Container::Safetensors);
         assert!(checkpoint.tensors.is_empty() && refused(&findings) || length >= good.len() - 26, "{length}");
     }
+}
+
+/// A file of a length and then spaces, that counts what is read of it.
+struct Spaces {
+    at: u64,
+    length: u64,
+    read: u64,
+}
+
+impl Read for Spaces {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let header = (self.length - 8).to_le_bytes();
+        let mut count = 0;
+        for byte in buffer.iter_mut().take(usize::try_from(self.length - self.at).unwrap()) {
+            *byte = usize::try_from(self.at).ok().and_then(|at| header.get(at)).copied().unwrap_or(b' ');
+            self.at += 1;
+            count += 1;
+        }
+        self.read += count as u64;
+        Ok(count)
+    }
+}
+
+impl Seek for Spaces {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        self.at = match to {
+            SeekFrom::Start(at) => at,
+            SeekFrom::Current(by) => self.at.saturating_add_signed(by),
+            SeekFrom::End(by) => self.length.saturating_add_signed(by),
+        };
+        Ok(self.at)
+    }
+}
+
+#[test]
+fn a_header_of_100_mb_of_spaces_is_not_read() {
+    let mut spaces = Spaces { at: 0, length: 8 + 100_000_000, read: 0 };
+    let (_, findings) = Checkpoint::from_reader(&mut spaces, 8 + 100_000_000, "f", Container::Safetensors);
+    assert_eq!(lines(&findings), "FF702 malformed-header at 8: the header does not start with `{`\n");
+    assert!(spaces.read <= 64 << 10, "{} bytes were read", spaces.read);
 }
 
 #[test]

@@ -138,6 +138,20 @@ fn hostile_indexes() {
         ("spelt twice", r#"{"weight_map":{"a":"good.safetensors","b":"./good.safetensors"}}"#.to_owned()),
         ("NUL", r#"{"weight_map":{"a":"good.safetensors\u0000"}}"#.to_owned()),
         ("dots", r#"{"weight_map":{"a":".."}}"#.to_owned()),
+        ("dot", r#"{"weight_map":{"a":"."}}"#.to_owned()),
+        ("below", r#"{"weight_map":{"a":"below/good.safetensors"}}"#.to_owned()),
+        ("drive", r#"{"weight_map":{"a":"C:good.safetensors"}}"#.to_owned()),
+        ("no file", r#"{"weight_map":{"a":""}}"#.to_owned()),
+        ("a name of 300 bytes", format!(r#"{{"weight_map":{{"a":"{}"}}}}"#, "x".repeat(300))),
+        ("traversal by escape", r#"{"weight_map":{"a":"\u002e\u002e\u002fsecret.safetensors"}}"#.to_owned()),
+        ("null", r#"{"weight_map":{"a":null}}"#.to_owned()),
+        ("a map of a map", r#"{"weight_map":{"a":{"file":"good.safetensors"}}}"#.to_owned()),
+        ("map null", r#"{"weight_map":null}"#.to_owned()),
+        ("the map by escape, too", r#"{"weight_map":{},"weight\u005fmap":{}}"#.to_owned()),
+        ("NUL in a name", r#"{"weight_map":{"a\u0000":"good.safetensors"}}"#.to_owned()),
+        ("absent tensor", r#"{"weight_map":{"a":"good.safetensors","b":"good.safetensors"}}"#.to_owned()),
+        ("absent shard", r#"{"weight_map":{"a":"good.safetensors","b":"absent.safetensors"}}"#.to_owned()),
+        ("the index as a shard", r#"{"weight_map":{"a":"model.safetensors.index.json"}}"#.to_owned()),
         ("number", r#"{"weight_map":{"a":1}}"#.to_owned()),
         ("list", r#"{"weight_map":["a"]}"#.to_owned()),
         ("no map", r#"{"metadata":{}}"#.to_owned()),
@@ -157,34 +171,52 @@ fn hostile_indexes() {
     }
     fs::write(inner.join("model.safetensors.index.json"), b"{\"weight_map\":{\"\xff\":\"x\"}}").unwrap();
     out += &format!("not UTF-8: {}\n", opened(&directory, &inner));
-    insta::assert_snapshot!(out, @r"
-    parent: FF717 index-path at 19: `../secret.safetensors` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    absolute: FF717 index-path at 19: `secret.safetensors` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    backslash: FF717 index-path at 19: `..\secret.safetensors` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    spelt twice: a f32 [1] inner/good.safetensors
-        FF717 index-path at 42: `./good.safetensors` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    NUL: FF717 index-path at 19: `good.safetensors\0` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    dots: FF717 index-path at 19: `..` is not a plain file name
-          help: a shard lies beside its index: no separator, no `..`, no absolute path
-    number: FF716 malformed-index at 19: a string was expected, not a number
-    list: FF716 malformed-index at 14: an object was expected, not an array
-    no map: FF716 malformed-index at 0: the index has no `weight_map`
-    empty map: 
-    two maps: FF716 malformed-index at 17: `weight_map` stands twice
-    name twice: FF704 duplicate-tensor at 38: tensor `a` stands twice in `weight_map`
-    empty name: FF705 tensor-name at 15: a tensor has an empty name
-    cut off: FF716 malformed-index at 37: the text ends: `,` or `}` was expected
-    text after: FF716 malformed-index at 18: text follows the index's object
-    deep: FF716 malformed-index at 133: values nest too deep
-    empty: FF716 malformed-index at 0: the text ends: an object was expected
-    not JSON: FF716 malformed-index at 0: an object was expected
-    not UTF-8: FF716 malformed-index at 16: the file is not UTF-8
-    ");
+    insta::assert_snapshot!("hostile_indexes", out);
+}
+
+#[cfg(unix)]
+#[test]
+fn shards_of_an_index_may_be_links_to_files_and_nothing_else() {
+    use std::os::unix::fs::symlink;
+
+    let directory = TempDir::new().unwrap();
+    let at = directory.path();
+    let inner = at.join("inner");
+    fs::create_dir(&inner).unwrap();
+    shard(at, "blob", &[("a", 1), ("b", 1)]);
+    // As the Hugging Face cache has it: out of the directory, to a file named by its digest.
+    symlink("../blob", inner.join("link.safetensors")).unwrap();
+    symlink("../blob", inner.join("second.safetensors")).unwrap();
+    symlink("/dev/zero", inner.join("device.safetensors")).unwrap();
+    symlink("..", inner.join("directory.safetensors")).unwrap();
+    symlink("nowhere", inner.join("dangling.safetensors")).unwrap();
+    symlink("circle.safetensors", inner.join("circle.safetensors")).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(inner.join("fifo.safetensors")).status().unwrap().success());
+    let mut out = String::new();
+    for (name, text) in [
+        ("link", mapped(&[("a", "link.safetensors"), ("b", "link.safetensors")])),
+        ("one file by two names", mapped(&[("a", "link.safetensors"), ("b", "second.safetensors")])),
+        ("device", mapped(&[("a", "device.safetensors")])),
+        ("directory", mapped(&[("a", "directory.safetensors")])),
+        ("FIFO", mapped(&[("a", "fifo.safetensors")])),
+        ("dangling", mapped(&[("a", "dangling.safetensors")])),
+        ("circle", mapped(&[("a", "circle.safetensors")])),
+    ] {
+        index(&inner, &text);
+        out += &format!("{name}: {}\n", opened(&directory, &inner).replace('\n', "\n    "));
+    }
+    insta::assert_snapshot!("shards_that_are_links", out);
+    fs::remove_file(inner.join("model.safetensors.index.json")).unwrap();
+    symlink("fifo.safetensors", inner.join("model.safetensors.index.json")).unwrap();
+    insta::assert_snapshot!(opened(&directory, &inner), @"FF713 not-a-file: a regular file was expected; this is neither a file nor a directory");
+}
+
+#[test]
+fn an_index_of_100_mb_is_not_read() {
+    let directory = TempDir::new().unwrap();
+    let path = index(directory.path(), r#"{"weight_map":{}}"#);
+    fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(100_000_001).unwrap();
+    insta::assert_snapshot!(opened(&directory, directory.path()), @"FF716 malformed-index: the file has 100000001 bytes; at most 100000000 are read");
 }
 
 #[test]

@@ -25,6 +25,10 @@ pub(in crate::inventory) enum Global {
     Dtype(Dtype),
     /// `numpy.core.multiarray._reconstruct(ndarray, (0,), b"b")`.
     Reconstruct,
+    /// `numpy.core.numeric._frombuffer(bytes, dtype, shape, order)`, as protocol 5 has it.
+    FromBuffer,
+    /// `jax._src.array._reconstruct_array(_reconstruct, arguments, state, {"weak_type": bool})`: a numpy array, taken apart.
+    JaxArray,
     /// `numpy.ndarray`.
     NdArray,
     /// `numpy.dtype(name, False, True)`.
@@ -47,6 +51,8 @@ impl Global {
             ("torch", _) if name.ends_with("Storage") => Global::Storage(storage(name)?),
             ("torch", _) => Global::Dtype(torch_dtype(name)?),
             ("numpy.core.multiarray" | "numpy._core.multiarray", "_reconstruct") => Global::Reconstruct,
+            ("numpy.core.numeric" | "numpy._core.numeric", "_frombuffer") => Global::FromBuffer,
+            ("jax._src.array", "_reconstruct_array") => Global::JaxArray,
             ("numpy", "ndarray") => Global::NdArray,
             ("numpy", "dtype") => Global::NumpyDtype,
             ("ml_dtypes", _) => Global::Dtype(ml_dtype(name)?),
@@ -68,6 +74,8 @@ impl Global {
             Global::Storage(_) | Global::UntypedStorage => "Storage",
             Global::Dtype(_) | Global::NumpyDtype => "dtype",
             Global::Reconstruct => "_reconstruct",
+            Global::FromBuffer => "_frombuffer",
+            Global::JaxArray => "_reconstruct_array",
             Global::NdArray => "ndarray",
             Global::QuantizedWeight => "QuantizedWeight8bit",
         }
@@ -77,7 +85,7 @@ impl Global {
     pub(super) const fn takes(self, arguments: usize) -> bool {
         match self {
             Global::OrderedDict => arguments == 0,
-            Global::RebuildTensor => arguments == 4,
+            Global::RebuildTensor | Global::FromBuffer | Global::JaxArray => arguments == 4,
             Global::RebuildTensorV2 => matches!(arguments, 6 | 7),
             Global::RebuildTensorV3 => matches!(arguments, 7 | 8),
             Global::RebuildParameter | Global::Reconstruct | Global::NumpyDtype => arguments == 3,

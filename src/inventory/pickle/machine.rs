@@ -143,7 +143,7 @@ impl Machine {
                 let length = bytes.u32()?;
                 return self.payload(bytes, length.into());
             }
-            Opcode::BinBytes8 => {
+            Opcode::BinBytes8 | Opcode::ByteArray8 => {
                 let length = bytes.u64()?;
                 return self.payload(bytes, length);
             }
@@ -321,8 +321,7 @@ impl Machine {
         let Some(global) = Global::find(module, name) else {
             let message =
                 format!("the pickle names {}, which weights do not need", quoted(&format!("{module}.{name}")));
-            return Err(Trouble::new(&code::REFUSED_PICKLE, at, message)
-                .help("loading this file with Python would run it; it is not read here"));
+            return Err(Trouble::new(&code::REFUSED_PICKLE, at, message).help(remedy(module, name)));
         };
         self.push(Node::Global(global));
         Ok(())
@@ -373,6 +372,15 @@ impl Machine {
             Node::Dict(_) if is_dict => Ok(()),
             _ => Err(malformed(at, "this value takes no state")),
         }
+    }
+}
+
+/// What to do about a global that is refused.
+fn remedy(module: &str, name: &str) -> &'static str {
+    match (module, name) {
+        // Protocol 2 has no bytes and keeps them as text.
+        ("_codecs", "encode") => "save the array with pickle protocol 3 or later",
+        _ => "loading this file with Python would run it; it is not read here",
     }
 }
 

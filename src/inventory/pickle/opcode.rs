@@ -55,6 +55,7 @@ opcodes! {
     StackGlobal 0x93
     Memoize 0x94
     Frame 0x95
+    ByteArray8 0x96
 }
 
 /// What Python calls an opcode that is refused, for the finding.
@@ -87,7 +88,6 @@ pub(super) const fn refused_name(byte: u8) -> &'static str {
         0x90 => "ADDITEMS",
         0x91 => "FROZENSET",
         0x92 => "NEWOBJ_EX",
-        0x96 => "BYTEARRAY8",
         0x97 => "NEXT_BUFFER",
         0x98 => "READONLY_BUFFER",
         _ => "no opcode",
