@@ -1,10 +1,10 @@
-//! Named places where tests make a run die or fail. In release builds there is nothing here.
+//! Named places where tests make a run die or fail. In release builds, and without the command line, there is nothing here.
 //!
 //! The binary arms them from its environment (the library reads none): `FLOW_FABRIC_FAILPOINT=NAME[:COUNT]=ACTION,...`, where
 //! the action is `kill` (SIGKILL, at the COUNT-th time the place is reached), `interrupt` (SIGINT), `panic`, or the name of an error (`ENOSPC`,
 //! `EACCES`, `EPERM`, `EROFS`, `ENOTSUP`, `EIO`).
 
-#[cfg(all(debug_assertions, unix))]
+#[cfg(all(debug_assertions, unix, feature = "cli"))]
 mod armed {
     use std::io;
     use std::sync::OnceLock;
@@ -20,7 +20,6 @@ mod armed {
     static ARMED: OnceLock<Vec<Armed>> = OnceLock::new();
 
     /// Arms places; what cannot be read arms nothing. The first call holds.
-    #[cfg(feature = "cli")]
     pub(crate) fn arm(text: &str) {
         let place = |text: &str| {
             let (place, action) = text.rsplit_once('=')?;
@@ -50,9 +49,8 @@ mod armed {
                     return Ok(());
                 }
                 "interrupt" => {
-                    let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::INT);
-                    // Another thread may be the one that the handler runs on.
-                    std::thread::sleep(std::time::Duration::from_millis(200));
+                    // To this thread, so that the handler has run when this returns.
+                    let _ = signal_hook::low_level::raise(signal_hook::consts::SIGINT);
                     return Ok(());
                 }
                 "panic" => panic!("failpoint {}", self.name),
@@ -73,14 +71,11 @@ mod armed {
     }
 }
 
-#[cfg(all(debug_assertions, unix))]
-#[cfg(feature = "cli")]
-pub(crate) use armed::arm;
-#[cfg(all(debug_assertions, unix))]
-pub(crate) use armed::hit;
+#[cfg(all(debug_assertions, unix, feature = "cli"))]
+pub(crate) use armed::{arm, hit};
 
 /// Marks a place.
-#[cfg(not(all(debug_assertions, unix)))]
+#[cfg(not(all(debug_assertions, unix, feature = "cli")))]
 #[inline(always)]
 #[expect(clippy::unnecessary_wraps, reason = "as in debug builds")]
 pub(crate) fn hit(_: &str) -> std::io::Result<()> {
