@@ -27,6 +27,10 @@ use crate::units;
 /// Without `--out` the tensors are read into memory and dropped: a measurement. `--dry-run` reads headers only and says
 /// what would be read, so it works on lists too. Nothing is re-encoded.
 ///
+/// Where rules say `verify`, chunks of the manifest (of 4 MiB while there is none) are read whole and held against it before
+/// anything is handed out. Bytes that are others than the manifest's, and a manifest that is absent or of another checkpoint,
+/// give exit status 1, in a dry run too as far as headers tell.
+///
 /// Examples:
 ///   $ flow-fabric load policies/grok-1.toml tests/data/inventories/grok-1.jsonl --device 3 --dry-run
 ///   $ flow-fabric load policies/llama-3.toml model/ --device tp=1 --out model-tp1
@@ -90,7 +94,9 @@ impl Load {
         let device = ReadPlan::new(&plan, number).map_err(|error| Stop::failed(error.to_string()))?;
         let options = LoadOptions::from(&policy.loader);
         let (counted, report) = if self.dry_run {
-            (traffic(&device, &options), None)
+            let (manifest, refusal) = self.foreseen(&device);
+            plan.findings.extend(refusal);
+            (traffic(&device, &options, manifest.as_ref()), None)
         } else {
             let (counted, report, staging) = self.read(&policy, &plan, &device, options, ui)?;
             plan.findings.extend(staging);
@@ -121,10 +127,11 @@ impl Load {
     ) -> Result<(Vec<Traffic>, LoadReport, Vec<Finding>), Stop> {
         let manifest = match self.manifest(device) {
             Ok(manifest) => manifest,
-            Err(finding) => return Err(self.refuse(policy, plan, *finding, ui)),
+            Err(finding) => return Err(refuse(policy, plan, *finding, Stop::Said, ui)),
         };
         let progress = TerminalProgress::start(ui);
-        let read = || -> Result<(Vec<Traffic>, LoadReport, Vec<Finding>), ExportError> {
+        let mut written = None;
+        let mut read = || -> Result<(Vec<Traffic>, LoadReport, Vec<Finding>), ExportError> {
             let loader = Loader::open(device, options)?.verified_by(manifest.as_ref())?;
             let (mut loader, findings) = staged(loader, policy, &progress)?;
             let counted = loader.traffic();
@@ -132,6 +139,7 @@ impl Load {
                 Some(out) => {
                     let options = self.export_options(plan, device, &options, &counted);
                     export(device, &mut loader, out, &options, &progress)?;
+                    written = Some(out);
                 }
                 None => drop(loader.load(&progress)?),
             }
@@ -139,13 +147,33 @@ impl Load {
         };
         let done = read();
         drop(progress);
-        let finding = match done {
+        if let Some(out) = written {
+            ui.narrate(&format!("wrote the device's own checkpoint to `{}`\n", out.display()));
+        }
+        let (finding, stop) = match done {
             Ok(done) => return Ok(done),
             Err(ExportError::Load(LoadError::Cancelled(cancelled))) => return Err(cancelled.into()),
-            Err(ExportError::Load(error)) => error.finding().ok_or_else(|| Stop::failed(error.to_string()))?,
-            Err(ExportError::Output(error)) => error.finding(),
+            Err(ExportError::Load(error)) => {
+                // `verify` is a gate of the policy: the bytes do not pass it, or cannot be held against anything.
+                let gate = matches!(error, LoadError::Mismatch(_) | LoadError::Unverified { .. });
+                let finding = error.finding().ok_or_else(|| Stop::failed(error.to_string()))?;
+                (finding, if gate { Stop::Refused } else { Stop::Said })
+            }
+            Err(ExportError::Output(error)) => (error.finding(), Stop::Said),
         };
-        Err(self.refuse(policy, plan, finding, ui))
+        Err(refuse(policy, plan, finding, stop, ui))
+    }
+
+    /// The manifest that a load would be held against, and what would keep that load from being done. A list has no bytes and so
+    /// no manifest.
+    fn foreseen(&self, device: &ReadPlan) -> (Option<Manifest>, Option<Finding>) {
+        let manifest = match self.manifest(device) {
+            Ok(manifest) => manifest,
+            Err(finding) => return (None, Some(*finding)),
+        };
+        let is_list = device.targets.iter().all(|target| target.place.is_none());
+        let checked = if is_list { Ok(()) } else { device.check_manifest(manifest.as_ref()) };
+        (manifest, checked.err().and_then(|error| error.finding()))
     }
 
     /// The manifest beside the checkpoint, where a rule asks for verification.
@@ -154,12 +182,6 @@ impl Load {
             return Ok(None);
         }
         Manifest::read(&manifest::beside(&self.checkpoint))
-    }
-
-    /// Says why nothing is loaded, with what there is to say of the plan.
-    fn refuse(&self, policy: &Policy, plan: &Plan, finding: Finding, ui: &mut Ui) -> Stop {
-        let findings: Vec<Finding> = plan.findings.iter().cloned().chain([finding]).collect();
-        ui.report(&findings, policy.sources()).err().unwrap_or(Stop::Said)
     }
 
     fn export_options(
@@ -188,6 +210,12 @@ impl Load {
             files: vec![(NOTE.to_owned(), super::json(&note))],
         }
     }
+}
+
+/// Says why nothing is loaded, with what there is to say of the plan.
+fn refuse(policy: &Policy, plan: &Plan, finding: Finding, stop: Stop, ui: &mut Ui) -> Stop {
+    let findings: Vec<Finding> = plan.findings.iter().cloned().chain([finding]).collect();
+    ui.report(&findings, policy.sources()).err().unwrap_or(stop)
 }
 
 /// Stages the files whose rules want it, where there is shared memory.
@@ -232,7 +260,11 @@ fn table(document: &LoadDocument) -> Table {
             Cell::Plain(units::bytes(traffic.bytes_wanted)),
             Cell::Plain(units::bytes(traffic.bytes_read)),
             Cell::Plain(units::count(traffic.requests)),
-            Cell::Plain(rule.read.clone()),
+            Cell::Plain(if rule.verify == Verify::None.name() {
+                rule.read.clone()
+            } else {
+                format!("{}, {}", rule.read, rule.verify)
+            }),
             name(rule.loader.as_deref(), "(defaults)"),
             name(rule.partition.as_deref(), "(no rule)"),
         ]);
@@ -293,6 +325,9 @@ fn summary(document: &LoadDocument) -> Vec<String> {
         let _ = write!(fit, ", of {}", units::bytes(memory));
     }
     lines.push(fit);
+    if document.staged_bytes > 0 {
+        lines.push(format!("copied into shared memory first: {}", units::bytes(document.staged_bytes)));
+    }
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
     document.files.iter().for_each(|file| *ways.entry(file.read.as_str()).or_default() += 1);
     if !ways.is_empty() {

@@ -13,7 +13,8 @@ use crate::units::{bytes, counted};
 /// Copy a file or a tree of files to faster or safer storage, several at a time, and bring it back
 ///
 /// The copy is a new directory with a record of what it holds: a second run finds it and copies nothing, a killed run is
-/// continued, and `--restore` holds every byte against the record. Nothing appears under its name before it is whole.
+/// continued, and `--restore` holds every byte against the record: a damaged copy gives exit status 1. Nothing appears under its
+/// name before it is whole.
 ///
 /// Examples:
 ///   $ flow-fabric stage bundles/audit-2026 --to /dev/shm/audit-2026 --verify
@@ -72,7 +73,7 @@ impl StageVerb {
             Err(StageError::Cancelled(cancelled)) => Err(cancelled.into()),
             Err(error) => {
                 ui.report(&error.finding().into_iter().collect::<Vec<_>>(), &Sources::default())?;
-                Err(Stop::Said)
+                Err(if matches!(error, StageError::Damaged { .. }) { Stop::Refused } else { Stop::Said })
             }
         }
     }
@@ -86,6 +87,9 @@ impl StageVerb {
             (false, true) => format!("`{to}` is a copy of `{source}` already: {files}{verified}\n"),
             (false, false) if staged.resumed => {
                 format!("continued `{to}`: {files}, {} of them now{verified}\n", bytes(staged.copied))
+            }
+            (false, false) if staged.renewed => {
+                format!("copied `{source}` to `{to}` anew, where the copy was another or damaged: {files}{verified}\n")
             }
             (false, false) => format!("copied `{source}` to `{to}`: {files}{verified}\n"),
         }

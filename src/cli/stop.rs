@@ -64,6 +64,8 @@ pub(super) enum Stop {
     Failed { message: String, help: Option<String> },
     /// The same, already printed.
     Said,
+    /// A gate of the policy, or content that is not what it should be, keeps the job from being done; already printed.
+    Refused,
     /// Nobody reads the output any more.
     ClosedPipe,
     /// Ctrl-C. Nothing half done is left.
@@ -112,6 +114,7 @@ pub(super) fn conclude(outcome: Result<Outcome, Stop>, ui: &mut Ui) -> Status {
     match stop {
         Stop::ClosedPipe => Status::Done,
         Stop::Interrupted => Status::Interrupted,
+        Stop::Refused => Status::Findings,
         Stop::Said | Stop::Failed { .. } => Status::Failed,
     }
 }

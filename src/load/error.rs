@@ -65,7 +65,7 @@ impl LoadError {
                 let code = if *known { &code::MANIFEST_DIFFERS } else { &code::MISSING_MANIFEST };
                 Some(Finding::new(code, self.to_string()).help("`flow-fabric manifest CHECKPOINT` writes one"))
             }
-            Self::Mismatch(mismatch) => Some(mismatch.finding()),
+            Self::Mismatch(mismatch) => Some(mismatch.finding().note("nothing of the tensor is handed out")),
             Self::NoMemory { .. } | Self::Cancelled(_) => None,
         }
     }

@@ -1,6 +1,6 @@
 //! From a plan and a device to the stored tensors that the device holds, each with its slice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Extent, Slice};
@@ -9,6 +9,7 @@ use crate::inventory::{CheckpointFile, Component, Role, StoredTensor};
 use crate::mesh::Mesh;
 use crate::plan::shard::Cuts;
 use crate::plan::{LoadPlan, Plan, PlannedWeight};
+use crate::policy::Stage;
 
 /// What one device of a mesh loads.
 #[derive(Debug, Clone)]
@@ -165,6 +166,15 @@ impl ReadPlan {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.targets.iter().fold(0, |sum: u64, target| sum.saturating_add(target.slice.bytes()))
+    }
+
+    /// Bytes of the files that rules want copied into shared memory before they are read, where the files' sizes are known.
+    #[must_use]
+    pub fn staged_bytes(&self) -> u64 {
+        let staged = self.targets.iter().filter(|target| target.load.stage == Stage::Shm);
+        let files: BTreeSet<usize> = staged.filter_map(|target| Some(target.place?.file)).collect();
+        let sizes = files.into_iter().filter_map(|file| self.files.get(file)?.size);
+        sizes.fold(0, u64::saturating_add)
     }
 
     /// Bytes wanted from the files.

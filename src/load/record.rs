@@ -8,6 +8,7 @@ use crate::Dtype;
 use crate::finding::FindingRecord;
 use crate::plan::Plan;
 use crate::plan::record::MeshRecord;
+use crate::policy::Verify;
 
 /// The `format` key of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,6 +41,9 @@ pub struct LoadDocument {
     pub stored_bytes: u64,
     /// Bytes of the device's tensors as they are planned.
     pub planned_bytes: u64,
+    /// Bytes of the files that are copied into shared memory first, by rules with `stage = "shm"`.
+    #[serde(default)]
+    pub staged_bytes: u64,
     /// What the loader was told.
     pub options: OptionsRecord,
     /// All of it.
@@ -95,6 +99,9 @@ pub struct RuleTrafficRecord {
     pub loader: Option<String>,
     /// `auto`, `mmap`, `pread` or `direct`.
     pub read: String,
+    /// What it is held against while it is read: `none`, `xxh3` or `blake3`.
+    #[serde(default = "unverified")]
+    pub verify: String,
     /// Counts.
     #[serde(flatten)]
     pub traffic: TrafficRecord,
@@ -200,6 +207,7 @@ impl LoadDocument {
             coordinates: device.coordinates.clone(),
             stored_bytes: held.map_or(0, |held| held.stored_bytes),
             planned_bytes: held.map_or(0, |held| held.planned_bytes),
+            staged_bytes: device.staged_bytes(),
             options: options.into(),
             totals,
             rules: rules(device, traffic),
@@ -249,19 +257,29 @@ impl TimingsRecord {
     }
 }
 
+fn unverified() -> String {
+    Verify::None.name().to_owned()
+}
+
 /// One record per pair of rules and way to read, in the order of the first tensor of each.
 fn rules(device: &ReadPlan, traffic: &[Traffic]) -> Vec<RuleTrafficRecord> {
     let mut records: indexmap::IndexMap<_, TrafficRecord> = indexmap::IndexMap::new();
     for (target, traffic) in device.targets.iter().zip(traffic) {
-        let key = (target.partition_rule.clone(), target.loader_rule.clone(), target.load.read.name());
+        let key = (
+            target.partition_rule.clone(),
+            target.loader_rule.clone(),
+            target.load.read.name(),
+            target.load.verify.name(),
+        );
         records.entry(key).or_default().add(*traffic);
     }
     records
         .into_iter()
-        .map(|((partition, loader, read), traffic)| RuleTrafficRecord {
+        .map(|((partition, loader, read, verify), traffic)| RuleTrafficRecord {
             partition: partition.map(|name| name.to_string()),
             loader: loader.map(|name| name.to_string()),
             read: read.to_owned(),
+            verify: verify.to_owned(),
             traffic,
         })
         .collect()

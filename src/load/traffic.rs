@@ -5,7 +5,8 @@ use std::ops::AddAssign;
 
 use super::jobs::{self, Cutting, Scratch};
 use super::{LoadOptions, ReadPlan, Target};
-use crate::policy::{Read, Stage};
+use crate::manifest::{DEFAULT_CHUNK, Manifest};
+use crate::policy::{Read, Stage, Verify};
 
 /// Bytes and requests of some part of a load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -26,15 +27,23 @@ impl AddAssign for Traffic {
     }
 }
 
-/// Foretells the traffic of each target, in the order of [`ReadPlan::targets`], for files that are not in the page cache.
+/// Foretells the traffic of each target, in the order of [`ReadPlan::targets`], for files that are not in the page cache. What is
+/// staged in shared memory counts as it is read from there; see [`ReadPlan::staged_bytes`] for what is copied before.
 ///
-/// A request that serves several targets counts with the first; what lies between two pieces counts with the second.
+/// A request that serves several targets counts with the first; what lies between two pieces counts with the second. What rules
+/// want verified is read in whole chunks of the manifest, or of [`DEFAULT_CHUNK`] where there is none yet.
 #[must_use]
-pub fn traffic(plan: &ReadPlan, options: &LoadOptions) -> Vec<Traffic> {
-    let cutting = Cutting { chunk: options.chunk(), gap: options.gap };
+pub fn traffic(plan: &ReadPlan, options: &LoadOptions, manifest: Option<&Manifest>) -> Vec<Traffic> {
+    let chunk_bytes = manifest.map_or(DEFAULT_CHUNK, |manifest| manifest.chunk_bytes);
+    let digested = |target: usize| {
+        let verify = plan.targets.get(target).map(|target| target.load.verify)?;
+        (verify != Verify::None).then_some(chunk_bytes)
+    };
     let mut traffic = vec![Traffic::default(); plan.targets.len()];
     for group in groups(plan) {
-        count(plan, group, cutting, |_| None, &mut traffic);
+        let staged = group.first().is_some_and(|(_, target)| target.load.stage == Stage::Shm);
+        let gap = if staged { options.cached_gap } else { options.gap };
+        count(plan, group, Cutting { chunk: options.chunk(), gap }, digested, &mut traffic);
     }
     traffic
 }

@@ -85,6 +85,16 @@ impl<'a> Digested<'a> {
     }
 }
 
+impl ReadPlan {
+    /// Holds a manifest against what rules want verified; nothing is opened or read.
+    ///
+    /// # Errors
+    /// A tensor that is to be verified is not in the manifest, or there is none.
+    pub fn check_manifest(&self, manifest: Option<&Manifest>) -> Result<(), LoadError> {
+        Digested::new(self, manifest).map(drop)
+    }
+}
+
 const fn algorithm(verify: Verify) -> Option<Algorithm> {
     match verify {
         Verify::None => None,

@@ -32,7 +32,10 @@ impl DigestMismatch {
         Finding::new(&code::DIGEST_MISMATCH, self.to_string())
             .in_file(self.file.clone(), Some(self.offset), "")
             .help("the file was damaged or replaced after its manifest was made; fetch it again")
-            .note(format!("the chunk is {} bytes long; nothing of the tensor is used", self.length))
+            .note(format!(
+                "the chunk is {} long",
+                crate::units::counted(usize::try_from(self.length).unwrap_or(usize::MAX), "byte")
+            ))
     }
 }
 

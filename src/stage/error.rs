@@ -11,7 +11,7 @@ use crate::units::bytes;
 #[non_exhaustive]
 pub enum StageError {
     /// There is too little room.
-    #[error("`{path}` has {} free, and the files take {}", bytes(*.available), bytes(*.needed))]
+    #[error("`{path}` has {} free, and the files take {} in whole blocks", bytes(*.available), bytes(*.needed))]
     Space {
         /// Where the copy was to be.
         path: String,
@@ -21,12 +21,18 @@ pub enum StageError {
         available: u64,
     },
     /// The files take more than the caller allows.
-    #[error("the files take {}, and {} may be staged", bytes(*.needed), bytes(*.budget))]
+    #[error("the files take {} in whole blocks, and {} may be staged", bytes(*.needed), bytes(*.budget))]
     Budget {
         /// Bytes that the files take.
         needed: u64,
         /// Bytes that were allowed.
         budget: u64,
+    },
+    /// There is nothing to copy.
+    #[error("`{path}` does not exist")]
+    Absent {
+        /// The path.
+        path: String,
     },
     /// Something in the tree is neither a file nor a directory, or cannot be named in a record.
     #[error("`{path}` {reason}")]
@@ -70,6 +76,7 @@ impl StageError {
         match self {
             Self::Space { .. } => finding(&code::STAGE_SPACE, "make room, or stage to another place"),
             Self::Budget { .. } => finding(&code::STAGE_SPACE, "allow more, or stage less"),
+            Self::Absent { .. } => finding(&code::UNREADABLE_FILE, "nothing was written"),
             Self::Unstageable { .. } => finding(&code::NOT_A_FILE, "remove it from the tree"),
             Self::NotStaged { .. } => finding(&code::MALFORMED_MANIFEST, "name the directory that `stage --to` wrote"),
             Self::Damaged { .. } => finding(&code::STAGE_DAMAGED, "stage it again from its source"),

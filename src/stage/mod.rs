@@ -50,6 +50,8 @@ pub struct Staged {
     pub reused: bool,
     /// An unfinished copy was continued.
     pub resumed: bool,
+    /// A copy was there, differed from the source or was damaged, and gave way to this one.
+    pub renewed: bool,
 }
 
 /// Copies a file or a directory into the new directory `target`. A complete copy of the same files that is there is kept; a
@@ -81,6 +83,7 @@ pub fn stage(
     options: &StageOptions,
     progress: &dyn Progress,
 ) -> Result<Staged, StageError> {
+    present(source)?;
     apart(source, target)?;
     let tree = Tree::list(source)?;
     let known = StageRecord::read(target)?;
@@ -89,7 +92,7 @@ pub fn stage(
         && copy::is_intact(target, record, options, progress)?
     {
         OutputDirectory::sweep(target)?;
-        return Ok(Staged { record: record.clone(), copied: 0, reused: true, resumed: false });
+        return Ok(Staged { record: record.clone(), copied: 0, reused: true, resumed: false, renewed: false });
     }
     // A copy that we made may be replaced by one that we make.
     let replace = options.replace || known.is_some();
@@ -98,7 +101,7 @@ pub fn stage(
     let copied = copy::all(&tree, &output, None, options, progress)?;
     copied.record.write(output.path())?;
     output.publish()?;
-    Ok(Staged { record: copied.record, copied: copied.bytes, reused: false, resumed })
+    Ok(Staged { record: copied.record, copied: copied.bytes, reused: false, resumed, renewed: known.is_some() })
 }
 
 /// Brings a staged copy back to where it came from. Every byte is held against what was staged before anything gets its name.
@@ -111,6 +114,7 @@ pub fn restore(
     options: &StageOptions,
     progress: &dyn Progress,
 ) -> Result<Staged, StageError> {
+    present(copy)?;
     apart(copy, source)?;
     let Some(record) = StageRecord::read(copy)? else {
         return Err(StageError::NotStaged { path: copy.display().to_string() });
@@ -129,12 +133,22 @@ pub fn restore(
         }
         copy::dress(output.file(), file.modified, file.mode, source)?;
         output.publish()?;
-        return Ok(Staged { copied: file.bytes, record, reused: false, resumed: false });
+        return Ok(Staged { copied: file.bytes, record, reused: false, resumed: false, renewed: false });
     }
     let (output, resumed) = open(source, options.replace, &tree)?;
     let copied = copy::all(&tree, &output, Some(&record), options, progress)?;
     output.publish()?;
-    Ok(Staged { record, copied: copied.bytes, reused: false, resumed })
+    Ok(Staged { record, copied: copied.bytes, reused: false, resumed, renewed: false })
+}
+
+/// Refuses what is not there in words of its own.
+fn present(path: &Path) -> Result<(), StageError> {
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(StageError::Absent { path: path.display().to_string() })
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses to copy a tree into itself or over itself.

@@ -3,7 +3,7 @@ use std::path::Path;
 use super::{flow_fabric, within};
 
 /// A policy and a checkpoint of one file: `w` u8 [4, 6] and `norm` u8 [3].
-fn tiny(folder: &Path) {
+pub(crate) fn tiny(folder: &Path) {
     let policy = "language = 1\npolicy = \"tiny\"\n[mesh]\naxes = [\"model\"]\nshape = [2]\n[loader]\nread = \"pread\"\n\
         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"columns\"\nglob = \"w\"\nspec = [\"-\", \"model\"]\n\
         [[FLOW_FABRIC_PARTITION_RULES]]\nname = \"rest\"\nglob = \"**\"\nspec = []\n";
@@ -17,7 +17,7 @@ fn tiny(folder: &Path) {
 }
 
 /// Without the lines that differ from run to run.
-fn untimed(transcript: &str) -> String {
+pub(crate) fn untimed(transcript: &str) -> String {
     transcript.lines().filter(|line| !line.starts_with("done in")).map(|line| format!("{line}\n")).collect()
 }
 
@@ -68,7 +68,7 @@ fn the_document_says_how_it_went() {
 }
 
 /// Puts a line into the `[loader]` table of the tiny policy.
-fn say(folder: &Path, line: &str) {
+pub(crate) fn say(folder: &Path, line: &str) {
     let text = std::fs::read_to_string(folder.join("tiny.toml")).unwrap();
     std::fs::write(folder.join("tiny.toml"), text.replace("[loader]\n", &format!("[loader]\n{line}\n"))).unwrap();
 }

@@ -6,6 +6,7 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
+mod artifacts;
 mod decide;
 mod diff;
 mod frame;

@@ -210,7 +210,7 @@ fn what_is_foretold_is_what_is_read() {
         let mut loader = Loader::open(&device, options).unwrap();
         loader.load(&Silent).unwrap();
         let mut foretold = flow_fabric::load::Traffic::default();
-        traffic(&device, &options).into_iter().for_each(|part| foretold += part);
+        traffic(&device, &options, None).into_iter().for_each(|part| foretold += part);
         assert_eq!(loader.report().traffic, foretold, "gap {gap}");
         assert_eq!(foretold.wanted, device.wanted());
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use flow_fabric::finding::code;
 use flow_fabric::inventory::Checkpoint;
-use flow_fabric::load::{LoadError, Loader, ReadPlan, Traffic};
+use flow_fabric::load::{LoadError, Loader, ReadPlan, Traffic, traffic};
 use flow_fabric::manifest::{Manifest, ManifestOptions};
 use flow_fabric::progress::Silent;
 use flow_fabric::{Dtype, Plan};
@@ -132,4 +132,31 @@ fn without_digests_nothing_that_is_to_be_verified_is_loaded() {
     other.files[0].tensors.remove("c.small");
     let loader = Loader::open(&device, options(1, 0)).unwrap();
     assert_eq!(code(loader.verified_by(Some(&other)).unwrap_err()), "manifest-differs");
+}
+
+#[test]
+fn what_is_foretold_of_verified_tensors_is_what_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    // A file for each tensor, so that what each is read with is told apart.
+    let path = checkpoint(folder.path(), &tensors(), tensors().len());
+    let manifest = manifest(&path);
+    let plan = plan(&policy("pread", "blake3"), &path);
+    let device = ReadPlan::new(&plan, 1).unwrap();
+    for gap in [0, 64 << 10] {
+        let options = options(2, gap);
+        let foretold = traffic(&device, &options, Some(&manifest));
+        let mut loader = Loader::open(&device, options).unwrap().verified_by(Some(&manifest)).unwrap();
+        assert_eq!(loader.traffic(), foretold);
+        loader.load(&Silent).unwrap();
+        let read: Vec<Traffic> = loader.report().files.iter().map(|file| file.traffic).collect();
+        assert_eq!(read, foretold);
+        // Rows 10 to 19 are chunk 1. A quarter of each row of 200 bytes is in every one of six chunks.
+        let told: Vec<_> = foretold.iter().map(|part| (part.wanted, part.read, part.requests)).collect();
+        assert_eq!(told, [(1000, 1000, 1), (1500, 6000, 1), (12, 12, 1), (0, 0, 0)]);
+    }
+    // Before there is a manifest, its chunks are taken for as large as they are unless somebody says otherwise.
+    let told: Vec<_> = traffic(&device, &options(2, 0), None).iter().map(|part| part.read).collect();
+    assert_eq!(told, [4000, 6000, 12, 0]);
+    assert!(device.check_manifest(Some(&manifest)).is_ok());
+    assert!(matches!(device.check_manifest(None), Err(LoadError::Unverified { known: false, .. })));
 }
