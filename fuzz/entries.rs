@@ -9,8 +9,10 @@ use std::path::Path;
 use flow_fabric::finding::render::{self, Format};
 use flow_fabric::finding::{Finding, Place, Severity, worst};
 use flow_fabric::inventory::{Checkpoint, Container, Grouping, Indirect, Inventory, ShardIndex, Template, collapse};
+use flow_fabric::manifest::Manifest;
 use flow_fabric::policy::{LoadError, LoadOptions, Policy};
 use flow_fabric::source::Sources;
+use flow_fabric::stage::StageRecord;
 
 /// The text of a policy: read, or refused for a reason; every place that a finding names lies in the text.
 pub(crate) fn policy(data: &[u8]) {
@@ -96,6 +98,68 @@ pub(crate) fn shard_index(data: &[u8]) {
         for (name, at) in tensors {
             assert!(names.insert(name), "{name} twice");
             assert_eq!(data.get(usize::try_from(*at).expect("an offset of the text")), Some(&b'"'));
+        }
+    }
+}
+
+/// The text of a manifest: refused for a reason, or one whose chunks cover its tensors and whose tensors lie in their files; it
+/// reads back as it is written.
+pub(crate) fn manifest(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let manifest = match Manifest::parse(text, "input") {
+        Ok(manifest) => manifest,
+        Err(finding) => return refused_for_a_reason(&finding, data),
+    };
+    let written = manifest.text().expect("a manifest that was read");
+    assert_eq!(Manifest::parse(&written, "written").as_ref(), Ok(&manifest));
+    let mut files = BTreeSet::new();
+    for file in &manifest.files {
+        assert!(files.insert(&file.name), "{} twice", file.name);
+        for tensor in file.tensors.values() {
+            assert!(tensor.offset.checked_add(tensor.bytes).is_some_and(|end| end <= file.bytes), "beyond the file");
+            let chunks = tensor.chunk_count(manifest.chunk_bytes);
+            // As many digests as chunks, so this ends where the text does.
+            let ranges = (0..chunks).map(|chunk| tensor.chunk_range(chunk, manifest.chunk_bytes));
+            let end = ranges.fold(0, |end, range| {
+                assert!(range.start == end && range.end > end, "a hole or nothing");
+                range.end
+            });
+            assert_eq!(end, tensor.bytes);
+            assert!((0..chunks).all(|chunk| tensor.chunk(chunk).is_some()) && tensor.chunk(chunks.max(1)).is_none());
+        }
+    }
+    let (empty, _) = Checkpoint::from_list(&b""[..], "list").expect("an empty list");
+    assert_eq!(manifest.compare(&empty).len(), manifest.files.len());
+}
+
+/// The text of a staged copy's record: refused for a reason, or one that names nothing twice and nothing outside.
+pub(crate) fn stage_record(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let record = match StageRecord::parse(text, "input") {
+        Ok(record) => record,
+        Err(finding) => return refused_for_a_reason(&finding, data),
+    };
+    let mut paths = BTreeSet::new();
+    let files = record.files.iter().map(|file| &file.path);
+    for path in files.chain(&record.directories).chain(record.links.keys()) {
+        assert!(paths.insert(path), "{path} twice");
+        assert!(!path.starts_with('/') && path.split('/').all(|part| !matches!(part, "" | "." | "..")), "{path}");
+    }
+    let files: BTreeSet<&String> = record.files.iter().map(|file| &file.path).collect();
+    for path in &paths {
+        let above = path.match_indices('/').map(|(at, _)| path[..at].to_owned());
+        assert!(above.into_iter().all(|above| !files.contains(&above) && !record.links.contains_key(&above)), "{path}");
+    }
+    let written = serde_json::to_string(&record).expect("a record that was read");
+    assert_eq!(StageRecord::parse(&written, "written").as_ref(), Ok(&record));
+}
+
+/// An error with a message, at a place of the text if at any.
+fn refused_for_a_reason(finding: &Finding, data: &[u8]) {
+    assert!(finding.severity == Severity::Error && !finding.message.is_empty());
+    for label in &finding.labels {
+        if let Place::File { offset: Some(offset), .. } = label.place {
+            assert!(offset <= data.len() as u64, "{offset} is not in the text");
         }
     }
 }

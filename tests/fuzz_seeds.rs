@@ -68,3 +68,13 @@ fn pickled_array() {
 fn numpy_archive() {
     replay("numpy_archive", entries::numpy_archive);
 }
+
+#[test]
+fn manifest() {
+    replay("manifest", entries::manifest);
+}
+
+#[test]
+fn stage_record() {
+    replay("stage_record", entries::stage_record);
+}

@@ -95,6 +95,54 @@ fn a_manifest_that_cannot_be_read_says_why() {
     ");
 }
 
+/// Manifests that were made to mislead, each by one edit of a good one.
+#[test]
+fn hostile_manifests() {
+    let digests = format!(r#""digests":{{"xxh3":"{}","blake3":"{}"}}"#, "0".repeat(16), "0".repeat(64));
+    let tensor = format!(r#""w":{{"dtype":"u8","shape":[10],"offset":90,"bytes":10,{digests}}}"#);
+    let file = format!(r#"{{"name":"m","bytes":100,"tensors":{{{tensor}}}}}"#);
+    let good = format!(r#"{{"format":"flow-fabric-manifest","format_version":1,"chunk_bytes":16,"files":[{file}]}}"#);
+    let edit = |from: &str, to: &str| {
+        assert!(good.contains(from), "{from}");
+        good.replacen(from, to, 1)
+    };
+    let mut out = String::new();
+    for (name, text) in [
+        ("good", good.clone()),
+        ("empty", String::new()),
+        ("cut off", good[..good.len() - 9].to_owned()),
+        ("text after", format!("{good} x")),
+        ("nested deep", edit(&file, &"[".repeat(10_000))),
+        ("another document", edit("flow-fabric-manifest", "flow-fabric-stage")),
+        ("later version", edit("_version\":1", "_version\":2")),
+        ("unknown field", edit("\"chunk_bytes\"", "\"x\":0,\"chunk_bytes\"")),
+        ("field twice", edit("\"chunk_bytes\"", "\"chunk_bytes\":1,\"chunk_bytes\"")),
+        ("chunks of no bytes", edit(":16,", ":0,")),
+        ("chunks of a negative size", edit(":16,", ":-1,")),
+        ("chunks beyond 64 bits", edit(":16,", ":18446744073709551616,")),
+        ("chunks without digests", edit(":16,", ":4,")),
+        ("tensor twice", edit(&tensor, &format!("{tensor},{tensor}"))),
+        ("tensor twice by escape", edit(&tensor, &format!("{tensor},{}", tensor.replacen('w', "\\u0077", 1)))),
+        ("file twice", edit(&file, &format!("{file},{file}"))),
+        ("unknown dtype", edit("\"u8\"", "\"u7\"")),
+        ("negative dimension", edit("[10]", "[-10]")),
+        ("size that is not the shape's", edit("[10]", "[11]")),
+        ("overflowing shape", edit("[10]", "[4294967296,4294967296]")),
+        ("beyond the file", edit(":90,", ":91,")),
+        ("offset u64 max", edit(":90,", ":18446744073709551615,")),
+        ("digest too short", edit(&"0".repeat(16), &"0".repeat(15))),
+        ("digest in capitals", edit(&"0".repeat(64), &"A".repeat(64))),
+        (
+            "digests of one kind only",
+            edit(&digests, &format!(r#"{digests},"chunks":{{"xxh3":["{}"],"blake3":[]}}"#, "0".repeat(16))),
+        ),
+    ] {
+        let told = Manifest::parse(&text, "m.manifest.json").err().map_or("ok\n".to_owned(), |told| said(&[*told]));
+        out += &format!("{name}: {told}");
+    }
+    insta::assert_snapshot!("hostile_manifests", out);
+}
+
 #[test]
 fn another_checkpoint_is_not_the_one_of_the_manifest() {
     let folder = tempfile::tempdir().unwrap();

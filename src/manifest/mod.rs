@@ -9,6 +9,7 @@ mod check;
 mod digest;
 mod file;
 mod record;
+mod unique;
 
 pub use build::{DEFAULT_CHUNK, ManifestError, ManifestOptions};
 pub use check::DigestMismatch;
@@ -16,3 +17,4 @@ pub(crate) use digest::Digester;
 pub use digest::{Algorithm, Digests};
 pub use file::{MANIFEST_FILE, beside};
 pub use record::{Chunks, MANIFEST_FORMAT, Manifest, ManifestFile, TensorDigests};
+pub(crate) use unique::unique;

@@ -39,6 +39,7 @@ pub struct ManifestFile {
     /// Its size.
     pub bytes: u64,
     /// Its tensors, by the name in the file. Names that share bytes are all listed.
+    #[serde(deserialize_with = "super::unique")]
     pub tensors: BTreeMap<String, TensorDigests>,
 }
 

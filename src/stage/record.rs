@@ -1,6 +1,6 @@
 //! What a staged copy holds, in a file in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::{Component, Path};
 
@@ -8,7 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::StageError;
+use super::tree::stays_inside;
 use crate::finding::{Finding, code};
+use crate::inventory::quoted;
 use crate::manifest::Digests;
 use crate::output::{OutputError, replace_file};
 use crate::storage::{ReadError, SourceFile};
@@ -35,6 +37,7 @@ pub struct StageRecord {
     /// The directories, sorted.
     pub directories: Vec<String>,
     /// Links inside the tree, with what they say.
+    #[serde(deserialize_with = "crate::manifest::unique")]
     pub links: BTreeMap<String, String>,
 }
 
@@ -77,10 +80,6 @@ impl StageRecord {
     pub fn read(copy: &Path) -> Result<Option<Self>, StageError> {
         let path = copy.join(STAGE_FILE);
         let shown = path.display().to_string();
-        let malformed = |what: String| {
-            let finding = Finding::new(&code::MALFORMED_MANIFEST, what).in_file(shown.as_str(), None, "");
-            StageError::Record(Box::new(finding.help("remove the copy and stage it again")))
-        };
         let file = match SourceFile::open_path(&path, shown.as_str().into()) {
             Ok(file) => file,
             Err(ReadError::Io { source, .. })
@@ -92,25 +91,65 @@ impl StageRecord {
         };
         let mut text = String::new();
         let read = file.file().take(MAX_RECORD).read_to_string(&mut text);
-        read.map_err(|error| malformed(format!("the record of the copy cannot be read: {error}")))?;
-        let record: Self = serde_json::from_str(&text)
-            .map_err(|error| malformed(format!("the record of the copy cannot be read: {error}")))?;
-        if record.format != STAGE_FORMAT || record.format_version != VERSION {
-            return Err(malformed(format!("this is `{}` version {}", record.format, record.format_version)));
+        read.map_err(|error| StageError::Record(malformed(&shown, unreadable(&error))))?;
+        Self::parse(&text, &shown).map(Some).map_err(StageError::Record)
+    }
+
+    /// Reads the text of a record; `name` is what findings call it. A record may have been written by anybody: nothing that it
+    /// names leads out of the copy.
+    ///
+    /// # Errors
+    /// A finding that says why it cannot be used.
+    ///
+    /// ```
+    /// use flow_fabric::stage::StageRecord;
+    /// let text = r#"{"format": "flow-fabric-stage", "format_version": 1, "single": null, "files": [],
+    ///     "directories": ["../elsewhere"], "links": {}}"#;
+    /// let finding = StageRecord::parse(text, "flow-fabric.stage.json").unwrap_err();
+    /// assert_eq!(finding.message, "the path `../elsewhere` leaves the copy");
+    /// ```
+    pub fn parse(text: &str, name: &str) -> Result<Self, Box<Finding>> {
+        let record: Self = serde_json::from_str(text).map_err(|error| malformed(name, unreadable(&error)))?;
+        match record.objection() {
+            Some(what) => Err(malformed(name, what)),
+            None => Ok(record),
         }
-        let files = record.files.iter().map(|file| &file.path);
-        let named = files.chain(&record.directories).chain(record.links.keys()).chain(&record.single);
-        // A record may have been written by anybody; it must not lead out of the copy.
-        if let Some(path) = named.clone().find(|path| !is_plain(path)) {
-            return Err(malformed(format!("the path {} leaves the copy", crate::inventory::quoted(path))));
+    }
+
+    /// What a record of that shape may not say.
+    fn objection(&self) -> Option<String> {
+        if self.format != STAGE_FORMAT || self.format_version != VERSION {
+            return Some(format!("this is {} version {}", quoted(&self.format), self.format_version));
         }
-        if let Some(link) = record.links.keys().find(|link| {
-            let below = format!("{link}/");
-            record.files.iter().map(|file| &file.path).chain(&record.directories).any(|path| path.starts_with(&below))
-        }) {
-            return Err(malformed(format!("a path leads through the link {}", crate::inventory::quoted(link))));
+        let files = self.files.iter().map(|file| &file.path);
+        let named = files.chain(&self.directories).chain(self.links.keys());
+        if let Some(path) = named.clone().chain(&self.single).find(|path| !is_plain(path)) {
+            return Some(format!("the path {} leaves the copy", quoted(path)));
         }
-        Ok(Some(record))
+        let mut paths = BTreeSet::new();
+        let directories: BTreeSet<&str> = self.directories.iter().map(String::as_str).collect();
+        for path in named {
+            if !paths.insert(path) {
+                return Some(format!("the path {} stands twice", quoted(path)));
+            }
+            // Otherwise it would lead through a file or a link.
+            if path.rsplit_once('/').is_some_and(|(above, _)| !directories.contains(above)) {
+                return Some(format!("the path {} lies in no directory of the copy", quoted(path)));
+            }
+        }
+        let leaves = |(path, told): &(&String, &String)| {
+            !stays_inside(path.rsplit_once('/').map_or("", |(above, _)| above), Path::new(told))
+        };
+        if let Some((path, told)) = self.links.iter().find(leaves) {
+            return Some(format!("the link {} leads to {}, out of the copy", quoted(path), quoted(told)));
+        }
+        match (&self.single, self.files.as_slice()) {
+            (Some(single), [file]) if *single == file.path && self.directories.is_empty() && self.links.is_empty() => {
+                None
+            }
+            (Some(single), _) => Some(format!("the copy is of the file {} and holds other things", quoted(single))),
+            (None, _) => None,
+        }
     }
 
     pub(super) fn write(&self, copy: &Path) -> Result<(), OutputError> {
@@ -118,6 +157,15 @@ impl StageRecord {
         let text = text.map_err(|error| OutputError::Unwritable { reason: error.to_string() })?;
         replace_file(&copy.join(STAGE_FILE), (text + "\n").as_bytes())
     }
+}
+
+fn unreadable(error: &dyn std::error::Error) -> String {
+    format!("the record of the copy cannot be read: {error}")
+}
+
+fn malformed(name: &str, what: String) -> Box<Finding> {
+    let finding = Finding::new(&code::MALFORMED_MANIFEST, what).in_file(name, None, "");
+    Box::new(finding.help("remove the copy and stage it again"))
 }
 
 /// Whether a path is relative and goes down only.

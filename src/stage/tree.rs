@@ -149,7 +149,7 @@ fn unnamed(path: &Path) -> StageError {
 }
 
 /// Whether what a link says leads to a place in the tree, from the directory `below` its root.
-fn stays_inside(below: &str, told: &Path) -> bool {
+pub(super) fn stays_inside(below: &str, told: &Path) -> bool {
     let mut depth = below.split('/').filter(|part| !part.is_empty()).count();
     told.components().all(|component| match component {
         Component::Normal(_) => {
