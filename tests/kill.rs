@@ -6,7 +6,7 @@
 #![cfg(all(unix, debug_assertions, feature = "cli"))]
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail by panicking, as tests do")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
@@ -71,11 +71,13 @@ impl Job {
         of.iter().filter(|(name, _)| within(name)).map(|(name, bytes)| (name.clone(), bytes.clone())).collect()
     }
 
-    fn is_whole(&self) {
+    /// The old output or the new one stands under the final name, never a part of one.
+    fn is_whole(&self, place: &str) {
         let found = self.part(&content(self.folder.path()));
         // Without a way to swap the old output is moved aside for a moment: then there is none, and it comes back.
-        let whole = found == self.part(&self.before) || found == self.part(&self.after) || found.is_empty();
-        assert!(whole, "{} is neither the old nor the new one: {:?}", self.target, found.keys());
+        let aside = place.ends_with("directory/between") && found.is_empty();
+        let whole = found == self.part(&self.before) || found == self.part(&self.after) || aside;
+        assert!(whole, "after {place} {} is neither the old nor the new one: {:?}", self.target, found.keys());
     }
 }
 
@@ -96,7 +98,7 @@ fn survives(lay_out: &dyn Fn(&Path), line: &'static str, target: &'static str, p
         let killed = run(line, job.folder.path(), Some(&format!("{place}=kill")));
         let stderr = String::from_utf8_lossy(&killed.stderr).into_owned();
         assert_eq!(killed.status.signal(), Some(9), "`{line}` does not reach {place}: {stderr}");
-        job.is_whole();
+        job.is_whole(place);
         let again = run(line, job.folder.path(), None);
         let stderr = String::from_utf8_lossy(&again.stderr).into_owned();
         assert!(again.status.success(), "{place}: {stderr}");
@@ -240,6 +242,15 @@ fn staged(folder: &Path) {
     fs::write(folder.join("in/a"), "edited").unwrap();
 }
 
+/// A copy of a single file, which was edited since.
+fn staged_file(folder: &Path) {
+    fs::write(folder.join("one"), "one").unwrap();
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+    fs::File::options().append(true).open(folder.join("one")).unwrap().set_modified(time).unwrap();
+    assert!(run("stage DIR/one --to DIR/copy", folder, None).status.success());
+    fs::write(folder.join("one"), "edited").unwrap();
+}
+
 const STAGE: &str = "stage DIR/in --to DIR/copy --force --threads 2";
 const STAGE_PLACES: [&str; 15] = [
     "directory/created",
@@ -268,6 +279,12 @@ fn a_killed_staging() {
         "stage DIR/in --to DIR/copy --restore --force",
         "in",
         &["stage/write", "directory/rename", "directory/renamed"],
+    );
+    survives(
+        &staged_file,
+        "stage DIR/one --to DIR/copy --restore --force",
+        "one",
+        &["stage/write", "stage/dress", "file/sync", "file/rename", "file/published"],
     );
     let failures = [
         ("stage/create=ENOSPC", "FF552"),
@@ -335,12 +352,110 @@ const LOAD: &str = "load DIR/p.toml DIR/in --device 1 --out DIR/out --force";
 
 #[test]
 fn a_killed_load() {
-    let places =
-        ["directory/created", "writer/create", "writer/write:2", "carry", "directory/sync", "directory/rename"];
+    let places = [
+        "directory/created",
+        "writer/create",
+        "writer/write",
+        "writer/write:2",
+        "carry",
+        "directory/sync",
+        "directory/journal",
+        "directory/rename",
+        "directory/renamed",
+        "directory/published",
+    ];
     survives(&sharded, LOAD, "out", &places);
-    survives(&sharded_and_old, LOAD, "out", &["writer/write:2", "directory/swap", "directory/published"]);
+    survives(
+        &sharded_and_old,
+        LOAD,
+        "out",
+        &["writer/write:2", "directory/swap", "directory/renamed", "directory/published"],
+    );
+    survives(&sharded_and_old, LOAD, "out", &["directory/swap=ENOTSUP,directory/between"]);
     let failures = [("writer/write:2=ENOSPC", "FF552"), ("carry=EACCES", "FF553"), ("directory/sync=EIO", "FF554")];
     refuses(&sharded, LOAD, "out", &failures);
     refuses(&sharded_and_old, LOAD, "out", &failures);
     unwinds(&sharded_and_old, LOAD, "out", &["writer/write:2"]);
+}
+
+/// The same through shared memory.
+fn through_shared_memory(folder: &Path) {
+    sharded(folder);
+    let text = fs::read_to_string(folder.join("p.toml")).unwrap();
+    fs::write(folder.join("p.toml"), text.replace("[loader]\n", "[loader]\nstage = \"shm\"\n")).unwrap();
+}
+
+/// What this user has in shared memory.
+fn shared() -> BTreeSet<String> {
+    let folder = format!("/dev/shm/flow-fabric-{}", rustix::process::getuid().as_raw());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Nothing is in shared memory that was not there before; what other processes of this user have there comes and goes.
+fn nothing_shared_since(before: &BTreeSet<String>, place: &str) {
+    let looks = std::iter::repeat_with(shared).take(100).inspect(|now| {
+        if !now.is_subset(before) {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    });
+    let gone = looks.into_iter().any(|now| now.is_subset(before));
+    assert!(gone, "{place} leaves {:?} in shared memory", shared().difference(before).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_load_through_shared_memory_that_is_killed_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    through_shared_memory(folder.path());
+    let said = run(LOAD, folder.path(), None);
+    if String::from_utf8_lossy(&said.stderr).contains("the files themselves are read") {
+        // There is no shared memory here.
+        return;
+    }
+    let after = made(&through_shared_memory, LOAD);
+    let before = shared();
+    for place in ["shared/write", "file/sync", "file/rename", "file/published", "writer/write:2", "directory/renamed"] {
+        survives(&through_shared_memory, LOAD, "out", &[place]);
+        nothing_shared_since(&before, place);
+    }
+    for (failure, code) in [
+        ("shared/make=EPERM", "FF553"),
+        ("file/allocate=ENOSPC", "FF552"),
+        ("shared/write=ENOSPC", "FF552"),
+        ("file/rename=EIO", "FF554"),
+    ] {
+        let job = Job::new(&through_shared_memory, "out", &after);
+        let done = run(LOAD, job.folder.path(), Some(failure));
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        // The declared fallback, and a finding that says so.
+        assert!(stderr.contains(&format!("[{code}]")) && stderr.contains("the files themselves are read"), "{stderr}");
+        assert_eq!(job.part(&content(job.folder.path())), job.part(&job.after), "{failure}");
+        nothing_shared_since(&before, failure);
+    }
+}
+
+/// Every place that the source names is one where a test kills a run.
+#[test]
+fn no_place_is_left_out() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut open = vec![root.join("src")];
+    let mut places = BTreeSet::new();
+    while let Some(path) = open.pop() {
+        if path.is_dir() {
+            open.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let text = fs::read_to_string(path).unwrap();
+        for call in ["failpoint::hit(\"", "place(\""] {
+            places.extend(text.split(call).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned())));
+        }
+    }
+    let named =
+        |place: &str| place.split('/').filter(|part| part.bytes().all(|byte| byte.is_ascii_lowercase())).count();
+    places.retain(|place| named(place) == 2 && place.matches('/').count() == 1);
+    assert!(places.contains("writer/write") && places.contains("directory/sync"), "{places:?}");
+    let tests =
+        ["tests/kill.rs", "tests/quantize_run/crash.rs"].map(|file| fs::read_to_string(root.join(file)).unwrap());
+    places.retain(|place| !tests.iter().any(|text| text.contains(place)));
+    assert_eq!(places, BTreeSet::new());
 }

@@ -22,13 +22,8 @@ impl Claim {
     /// Claims a place, following links to it; makes the directory above it.
     pub(super) fn new(target: &Path) -> Result<Self, OutputError> {
         let target = resolve(target)?;
-        let sibling = |end: &str| {
-            let mut name = std::ffi::OsString::from(".");
-            name.push(target.file_name().unwrap_or_default());
-            name.push(end);
-            target.with_file_name(name)
-        };
-        let (partial, old, lock_path) = (sibling(".partial"), sibling(".old"), sibling(".lock"));
+        let (partial, old, lock_path) =
+            (sibling(&target, PARTIAL), sibling(&target, ".old"), sibling(&target, ".lock"));
         let lock = lock(&lock_path, &target)?;
         Ok(Self { target, partial, old, lock_path, _lock: lock })
     }
@@ -49,6 +44,26 @@ impl Drop for Claim {
         // Still locked, so it is ours; a file that stays harms nobody.
         let _ = fs::remove_file(&self.lock_path);
     }
+}
+
+/// What the name of an output ends with until it is complete.
+const PARTIAL: &str = ".partial";
+
+fn sibling(target: &Path, end: &str) -> PathBuf {
+    let mut name = std::ffi::OsString::from(".");
+    name.push(target.file_name().unwrap_or_default());
+    name.push(end);
+    target.with_file_name(name)
+}
+
+/// Where an output at `target` is written until it is complete; what a killed run left is there, too. `None` while the directory
+/// above is absent.
+pub(crate) fn partial_of(target: &Path) -> Option<PathBuf> {
+    let place = fs::canonicalize(target).or_else(|error| {
+        let above = target.parent().filter(|above| !above.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Ok::<_, std::io::Error>(fs::canonicalize(above)?.join(target.file_name().ok_or(error)?))
+    });
+    Some(sibling(&place.ok()?, PARTIAL))
 }
 
 /// An absolute path without links, whose directory exists.

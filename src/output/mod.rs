@@ -23,7 +23,7 @@ mod layout;
 mod writer;
 
 pub use carry::carry;
-pub(crate) use claim::is_at;
+pub(crate) use claim::{is_at, partial_of};
 pub use directory::{Leftover, OutputDirectory, OutputOptions};
 pub use error::OutputError;
 pub use file::{OutputFile, replace_file};

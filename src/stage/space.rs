@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::StageError;
 use super::tree::Tree;
+#[cfg(unix)]
+use crate::output::partial_of;
 
 /// What a file takes beyond its bytes, at most: the rest of its last block.
 const BLOCK: u64 = 4096;
@@ -20,7 +22,8 @@ pub(super) fn fits(needed: u64, target: &Path, budget: Option<u64>) -> Result<()
         return Err(StageError::Budget { needed, budget });
     }
     match available(target) {
-        Some(available) if needed > available => {
+        // What a killed run left there is continued or makes room.
+        Some(available) if needed > available.saturating_add(left(target)) => {
             Err(StageError::Space { path: target.display().to_string(), needed, available })
         }
         _ => Ok(()),
@@ -47,7 +50,46 @@ fn available(target: &Path) -> Option<u64> {
     None
 }
 
+/// Bytes that a killed run's unfinished copy takes.
+#[cfg(unix)]
+fn left(target: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let mut open: Vec<_> = partial_of(target).into_iter().collect();
+    let mut left = 0_u64;
+    while let Some(path) = open.pop() {
+        let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
+        left = left.saturating_add(metadata.blocks().saturating_mul(512));
+        if metadata.is_dir() {
+            open.extend(std::fs::read_dir(&path).into_iter().flatten().flatten().map(|entry| entry.path()));
+        }
+    }
+    left
+}
+
+#[cfg(not(unix))]
+fn left(_: &Path) -> u64 {
+    0
+}
+
 #[cfg(not(unix))]
 fn available(_: &Path) -> Option<u64> {
     None
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_killed_run_left_counts_as_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("copy");
+        assert_eq!(left(&target), 0);
+        assert_eq!(left(&folder.path().join("absent/copy")), 0);
+        let below = folder.path().join(".copy.partial/below");
+        std::fs::create_dir_all(&below).unwrap();
+        std::fs::write(below.join("a"), vec![1; 100_000]).unwrap();
+        assert!((100_000..200_000).contains(&left(&target)), "{}", left(&target));
+    }
 }
