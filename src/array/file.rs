@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 use super::{Array, npy};
+use crate::Dtype;
 use crate::finding::Finding;
 use crate::inventory::{Checkpoint, Container, OpenError};
 use crate::storage::{OpenTrouble, open_regular};
@@ -91,75 +93,159 @@ fn list(names: &[String]) -> String {
 ///
 /// A file that cannot be read, is malformed, or does not hold the tensor.
 pub fn read(path: &Path, name: Option<&str>) -> Result<Array, ArrayError> {
-    let shown = path.display().to_string();
-    let at = |source| ArrayError::Io { path: shown.clone(), source };
-    let (mut file, length) = match open_regular(path) {
-        Ok((file, stamp)) => (file, stamp.size),
-        Err(OpenTrouble::Io(source)) => return Err(at(source)),
-        Err(OpenTrouble::NotRegular(what)) => {
-            return Err(at(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}"))));
+    ArrayFile::open(path, name)?.read()
+}
+
+/// An array in a file, of which the header was read.
+#[derive(Debug)]
+pub struct ArrayFile {
+    file: File,
+    path: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    /// First byte of the elements.
+    data: u64,
+    bytes: u64,
+}
+
+impl ArrayFile {
+    /// Opens an array as [`read()`] finds it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read()`].
+    pub fn open(path: &Path, name: Option<&str>) -> Result<Self, ArrayError> {
+        let shown = path.display().to_string();
+        let at = |source| ArrayError::Io { path: shown.clone(), source };
+        let (mut file, length) = match open_regular(path) {
+            Ok((file, stamp)) => (file, stamp.size),
+            Err(OpenTrouble::Io(source)) => return Err(at(source)),
+            Err(OpenTrouble::NotRegular(what)) => {
+                return Err(at(io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}"))));
+            }
+        };
+        let mut head = Vec::new();
+        Read::by_ref(&mut file).take(npy::HEAD as u64).read_to_end(&mut head).map_err(at)?;
+        let named = |ending: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending));
+        match head.as_slice() {
+            [b'P', b'K', ..] => Err(ArrayError::Archive { path: shown }),
+            head if head.starts_with(b"\x93NUMPY") || named("npy") => {
+                let header = npy::read(head, length).map_err(|trouble| ArrayError::Npy {
+                    path: shown.clone(),
+                    offset: trouble.offset,
+                    what: trouble.what,
+                })?;
+                let npy::Header { dtype, shape, data, .. } = header;
+                let data = data as u64;
+                Ok(Self { file, path: shown, dtype, shape, data, bytes: length.saturating_sub(data) })
+            }
+            _ => Self::in_safetensors(file, length, name, shown),
         }
-    };
-    let mut magic = Vec::new();
-    Read::by_ref(&mut file).take(6).read_to_end(&mut magic).map_err(at)?;
-    file.seek(SeekFrom::Start(0)).map_err(at)?;
-    let named = |ending: &str| path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(ending));
-    match magic.as_slice() {
-        b"\x93NUMPY" => read_npy(file, length, shown),
-        [b'P', b'K', ..] => Err(ArrayError::Archive { path: shown }),
-        _ if named("npy") => read_npy(file, length, shown),
-        _ => read_safetensors(file, length, name, shown),
     }
-}
 
-fn read_npy(file: File, length: u64, shown: String) -> Result<Array, ArrayError> {
-    if length > MAX_BYTES {
-        return Err(ArrayError::Size { path: shown, bytes: length });
-    }
-    let mut contents = Vec::new();
-    let read = file.take(MAX_BYTES).read_to_end(&mut contents);
-    read.map_err(|source| ArrayError::Io { path: shown.clone(), source })?;
-    let header = npy::read(&contents).map_err(|trouble| ArrayError::Npy {
-        path: shown.clone(),
-        offset: trouble.offset,
-        what: trouble.what,
-    })?;
-    contents.drain(..header.data);
-    Array::new(header.dtype, header.shape, contents).ok_or(ArrayError::Npy {
-        path: shown,
-        offset: header.data,
-        what: "data of another size".to_owned(),
-    })
-}
-
-fn read_safetensors(mut file: File, length: u64, name: Option<&str>, shown: String) -> Result<Array, ArrayError> {
-    let at = |source| ArrayError::Io { path: shown.clone(), source };
-    let (checkpoint, findings) = Checkpoint::from_reader(&mut file, length, &shown, Container::Safetensors);
-    if checkpoint.tensors.is_empty() && !findings.is_empty() {
-        return Err(ArrayError::Safetensors { path: shown, findings });
-    }
-    let names = || checkpoint.tensors.iter().map(|tensor| tensor.name.clone()).collect();
-    let tensor =
-        match name {
-            Some(name) => checkpoint.tensors.iter().find(|tensor| tensor.name == name).ok_or_else(|| {
-                ArrayError::Name { path: shown.clone(), names: names(), wanted: format!("not `{name}`") }
-            })?,
+    fn in_safetensors(mut file: File, length: u64, name: Option<&str>, shown: String) -> Result<Self, ArrayError> {
+        let (checkpoint, findings) = Checkpoint::from_reader(&mut file, length, &shown, Container::Safetensors);
+        if checkpoint.tensors.is_empty() && !findings.is_empty() {
+            return Err(ArrayError::Safetensors { path: shown, findings });
+        }
+        let tensor = match name {
+            Some(name) => checkpoint.tensors.iter().find(|tensor| tensor.name == name),
             None => match checkpoint.tensors.as_slice() {
-                [tensor] => tensor,
-                _ => {
-                    let wanted = "name the one to read".to_owned();
-                    return Err(ArrayError::Name { path: shown, names: names(), wanted });
-                }
+                [tensor] => Some(tensor),
+                _ => None,
             },
         };
-    if tensor.bytes.length > MAX_BYTES {
-        return Err(ArrayError::Size { path: shown, bytes: tensor.bytes.length });
+        let Some(tensor) = tensor else {
+            let names = checkpoint.tensors.iter().map(|tensor| tensor.name.clone()).collect();
+            let wanted = name.map_or_else(|| "name the one to read".to_owned(), |name| format!("not `{name}`"));
+            return Err(ArrayError::Name { path: shown, names, wanted });
+        };
+        let shape = tensor.shape.iter().map(|&size| size as usize).collect();
+        let (data, bytes) = (tensor.bytes.offset.unwrap_or(0), tensor.bytes.length);
+        Ok(Self { file, path: shown, dtype: tensor.dtype, shape, data, bytes })
     }
-    let mut bytes = vec![0; tensor.bytes.length as usize];
-    file.seek(SeekFrom::Start(tensor.bytes.offset.unwrap_or(0))).map_err(at)?;
-    file.read_exact(&mut bytes).map_err(at)?;
-    let shape = tensor.shape.iter().map(|&size| size as usize).collect();
-    Array::new(tensor.dtype, shape, bytes).ok_or(ArrayError::Size { path: shown, bytes: tensor.bytes.length })
+
+    /// Element type.
+    #[must_use]
+    pub const fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Dimensions, slowest first.
+    #[must_use]
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or the array is larger than [`MAX_BYTES`].
+    pub fn read(mut self) -> Result<Array, ArrayError> {
+        let mut contents = self.room(self.bytes)?;
+        self.fill(0, &mut contents)?;
+        let size = ArrayError::Size { path: self.path, bytes: self.bytes };
+        Array::new(self.dtype, self.shape, contents).ok_or(size)
+    }
+
+    /// Reads some rows, one after the other into an array `[rows, width]`; a row is all of the last dimension, whatever the
+    /// dimensions before it. Nothing else of the file is read.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, the rows take more than [`MAX_BYTES`], or there are no such rows of whole bytes.
+    ///
+    /// ```
+    /// use flow_fabric::Dtype;
+    /// use flow_fabric::array::{Array, ArrayFile, write_npy};
+    /// let folder = tempfile::tempdir()?;
+    /// let path = folder.path().join("a.npy");
+    /// let array = Array::from_f64(Dtype::F32, vec![3, 2], &[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    /// write_npy(std::fs::File::create(&path)?, &array)?;
+    /// let rows = ArrayFile::open(&path, None)?.read_rows(&[2..3, 0..1])?;
+    /// assert_eq!((rows.shape(), rows.to_f64().unwrap()), (&[2, 2][..], vec![4.0, 5.0, 0.0, 1.0]));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn read_rows(&mut self, rows: &[Range<usize>]) -> Result<Array, ArrayError> {
+        let width = self.shape.last().copied().unwrap_or(1);
+        let outside = || ArrayError::Io {
+            path: self.path.clone(),
+            source: io::Error::new(io::ErrorKind::InvalidInput, format!("there are no rows {rows:?}")),
+        };
+        let row = self.dtype.bytes_for(width as u64).ok_or_else(outside)?;
+        let place = |range: &Range<usize>| {
+            let (start, end) = ((range.start as u64).checked_mul(row)?, (range.end as u64).checked_mul(row)?);
+            (start <= end && end <= self.bytes).then_some(start..end)
+        };
+        let places: Vec<Range<u64>> = rows.iter().map(place).collect::<Option<_>>().ok_or_else(outside)?;
+        let total = places.iter().fold(0_u64, |sum, place| sum.saturating_add(place.end - place.start));
+        let mut contents = self.room(total)?;
+        let mut rest = contents.as_mut_slice();
+        for place in places {
+            let (part, after) = rest.split_at_mut((place.end - place.start) as usize);
+            self.fill(place.start, part)?;
+            rest = after;
+        }
+        let shape = vec![rows.iter().map(ExactSizeIterator::len).sum(), width];
+        let size = ArrayError::Size { path: self.path.clone(), bytes: total };
+        Array::new(self.dtype, shape, contents).ok_or(size)
+    }
+
+    /// Memory for so many bytes of the array.
+    fn room(&self, bytes: u64) -> Result<Vec<u8>, ArrayError> {
+        if bytes > MAX_BYTES {
+            return Err(ArrayError::Size { path: self.path.clone(), bytes });
+        }
+        Ok(vec![0; bytes as usize])
+    }
+
+    /// Reads elements from a byte of them on.
+    fn fill(&mut self, from: u64, part: &mut [u8]) -> Result<(), ArrayError> {
+        let read = self.file.seek(SeekFrom::Start(self.data.saturating_add(from)));
+        let read = read.and_then(|_| self.file.read_exact(part));
+        read.map_err(|source| ArrayError::Io { path: self.path.clone(), source })
+    }
 }
 
 /// Writes an array as `.npy`. bf16 becomes two opaque bytes per element, as `ml_dtypes` writes it.

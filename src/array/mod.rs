@@ -8,7 +8,7 @@ pub(crate) mod npy;
 
 use half::{bf16, f16};
 
-pub use file::{ArrayError, MAX_BYTES, read, write_npy, write_safetensors};
+pub use file::{ArrayError, ArrayFile, MAX_BYTES, read, write_npy, write_safetensors};
 
 use crate::Dtype;
 

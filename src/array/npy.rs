@@ -35,15 +35,15 @@ fn trouble<T>(offset: usize, what: impl Into<String>) -> Result<T, Trouble> {
     Err(Trouble { offset, what: what.into() })
 }
 
-/// Reads the header of a whole file.
-pub(super) fn read(file: &[u8]) -> Result<Header, Trouble> {
-    let header = read_head(file)?;
+/// Reads the header of a file of `length` bytes whose first are given, [`HEAD`] of them or all; its data must be all the rest.
+pub(super) fn read(head: &[u8], length: u64) -> Result<Header, Trouble> {
+    let header = read_head(head)?;
     if let Some(at) = header.column_major {
         return trouble(at, "column-major data; save it with `numpy.ascontiguousarray`");
     }
-    let held = file.len() - header.data;
+    let held = length.saturating_sub(header.data as u64);
     match bytes_of(header.dtype, &header.shape) {
-        Some(bytes) if bytes != held => {
+        Some(bytes) if bytes as u64 != held => {
             trouble(header.data, format!("{held} bytes of data where the shape takes {bytes}"))
         }
         _ => Ok(header),
@@ -250,6 +250,11 @@ mod tests {
     fn file(dictionary: &str, data: usize) -> Vec<u8> {
         let length = u16::try_from(dictionary.len()).unwrap().to_le_bytes();
         [MAGIC, &[1, 0], &length, dictionary.as_bytes(), &vec![0; data]].concat()
+    }
+
+    /// Reads a whole file.
+    fn read(file: &[u8]) -> Result<Header, Trouble> {
+        super::read(file, file.len() as u64)
     }
 
     #[test]

@@ -3,13 +3,25 @@
 use std::path::Path;
 
 use super::{Stop, Ui};
-use crate::array::{self, Array, ArrayError};
+use crate::array::{self, Array, ArrayError, ArrayFile};
 use crate::source::Sources;
 
 /// Reads one array. `tensor` names it in a file that holds several.
 pub(super) fn read(path: &Path, tensor: Option<&str>, ui: &mut Ui) -> Result<Array, Stop> {
     ui.opened(path);
-    array::read(path, tensor).map_err(|error| match error {
+    array::read(path, tensor).map_err(|error| stop(error, ui))
+}
+
+/// Opens the array that `FILE` or `FILE:TENSOR` names.
+pub(super) fn open(argument: &Path, ui: &mut Ui) -> Result<ArrayFile, Stop> {
+    let (path, tensor) = cut(argument);
+    ui.opened(path);
+    ArrayFile::open(path, tensor).map_err(|error| stop(error, ui))
+}
+
+/// Why there is no array.
+pub(super) fn stop(error: ArrayError, ui: &mut Ui) -> Stop {
+    match error {
         ArrayError::Safetensors { ref findings, .. } => {
             let findings = findings.clone();
             match ui.report(&findings, &Sources::default()) {
@@ -19,7 +31,7 @@ pub(super) fn read(path: &Path, tensor: Option<&str>, ui: &mut Ui) -> Result<Arr
         }
         ArrayError::Name { .. } => Stop::failed(error.to_string()).help("`FILE:TENSOR` names a tensor of a file"),
         other => Stop::failed(other.to_string()),
-    })
+    }
 }
 
 /// Cuts `FILE:TENSOR`. A file whose own name holds the colon is taken as it is.

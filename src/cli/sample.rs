@@ -1,6 +1,7 @@
 //! `sample`: what a sampler of the policy makes of logits.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -36,7 +37,7 @@ pub(super) struct Sample {
     /// The logits: a file, or `FILE:TENSOR` for one of several
     #[arg(long, value_name = "LOGITS")]
     logits: PathBuf,
-    /// Rows to sample, such as `0,4-7`; all of them unless said
+    /// Rows to sample, such as `0,4-7`, of which alone the file is read; all of them unless said
     #[arg(long, value_name = "ROWS")]
     rows: Option<Rows>,
     /// Seed of the draws, in place of the profile's
@@ -95,6 +96,27 @@ impl std::str::FromStr for Rows {
     }
 }
 
+impl Rows {
+    /// The rows of a table of so many, ascending and each once; only the first where those asked for
+    /// are beyond it, which is said once the table is there.
+    fn within(&self, total: usize) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = self.0.iter().map(|&(first, last)| first..last.saturating_add(1)).collect();
+        ranges.sort_by_key(|range| range.start);
+        let mut merged: Vec<Range<usize>> = Vec::new();
+        for range in ranges {
+            match merged.last_mut() {
+                Some(last) if range.start <= last.end => last.end = last.end.max(range.end),
+                _ => merged.push(range),
+            }
+        }
+        if merged.last().is_none_or(|last| last.end > total) {
+            std::iter::once(0..total.min(1)).collect()
+        } else {
+            merged
+        }
+    }
+}
+
 impl Sample {
     pub(super) fn run(&self, ui: &mut Ui) -> Result<Outcome, Stop> {
         let policy = self.options.require(&self.policy, ui)?;
@@ -116,8 +138,18 @@ impl Sample {
     }
 
     fn table(&self, ui: &mut Ui) -> Result<LogitTable, Stop> {
-        let array = arrays::named(&self.logits, ui)?;
-        LogitTable::new(&array).map_err(|error| {
+        let mut file = arrays::open(&self.logits, ui)?;
+        let shape = file.shape().to_vec();
+        let table = match &self.rows {
+            // Of a file of many steps, what is asked for and no more.
+            Some(rows) => {
+                let total = shape.split_last().map_or(0, |(_, before)| before.iter().product());
+                let rows = rows.within(total);
+                file.read_rows(&rows).map(|array| LogitTable::of_rows(&array, &shape, &rows))
+            }
+            None => file.read().map(|array| LogitTable::new(&array)),
+        };
+        table.map_err(|error| arrays::stop(error, ui))?.map_err(|error| {
             let stop = Stop::failed(format!("`{}`: {error}", self.logits.display()));
             match error {
                 NotLogits::Dtype(_) => stop.help("save them as f32: `logits.astype(numpy.float32)`"),

@@ -1,5 +1,7 @@
 //! A file of logits as rows.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 use super::row::Logits;
@@ -12,6 +14,8 @@ pub struct LogitTable {
     values: Values,
     shape: Vec<usize>,
     tokens: usize,
+    /// The rows that are held, one after the other.
+    held: Vec<Range<usize>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -48,9 +52,29 @@ impl LogitTable {
     /// assert_eq!(table.row(1).unwrap().get(0), Some(4.0));
     /// ```
     pub fn new(array: &Array) -> Result<Self, NotLogits> {
-        let shape = array.shape().to_vec();
+        let rows = array.shape().split_last().map_or(0, |(_, before)| before.iter().product());
+        Self::of_rows(array, array.shape(), std::slice::from_ref(&(0..rows)))
+    }
+
+    /// Takes some rows of an array of that shape, which `array` holds one after the other. The others are not in the table: their
+    /// numbers count, and [`LogitTable::row`] is `None` for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`LogitTable::new`]; also when the array is not those rows.
+    ///
+    /// ```
+    /// use flow_fabric::{Dtype, array::Array, sample::LogitTable};
+    /// let one = Array::from_f64(Dtype::F32, vec![1, 2], &[1.0, 2.0]).unwrap();
+    /// let table = LogitTable::of_rows(&one, &[100, 2], &[7..8]).unwrap();
+    /// assert_eq!((table.rows(), table.row(7).unwrap().get(1)), (100, Some(2.0)));
+    /// assert!(table.row(6).is_none());
+    /// ```
+    pub fn of_rows(array: &Array, shape: &[usize], held: &[Range<usize>]) -> Result<Self, NotLogits> {
+        let shape = shape.to_vec();
         let tokens = shape.last().copied().unwrap_or(0);
-        if array.is_empty() || tokens == 0 {
+        let elements = held.iter().try_fold(0_usize, |sum, rows| sum.checked_add(rows.len().checked_mul(tokens)?));
+        if array.is_empty() || tokens == 0 || elements != Some(array.len()) {
             return Err(NotLogits::Shape(shape));
         }
         let bytes = array.bytes();
@@ -61,18 +85,13 @@ impl LogitTable {
             Dtype::Bf16 => Values::Bf16(halves().map(|two| bf16::from_le_bytes(*two)).collect()),
             other => return Err(NotLogits::Dtype(other)),
         };
-        Ok(Self { values, shape, tokens })
+        Ok(Self { values, shape, tokens, held: held.to_vec() })
     }
 
-    /// Number of rows.
+    /// Number of rows, whether they are held or not.
     #[must_use]
     pub fn rows(&self) -> usize {
-        let values = match &self.values {
-            Values::F32(values) => values.len(),
-            Values::F16(values) => values.len(),
-            Values::Bf16(values) => values.len(),
-        };
-        values / self.tokens
+        self.shape.split_last().map_or(0, |(_, before)| before.iter().product())
     }
 
     /// Tokens of a row.
@@ -100,7 +119,13 @@ impl LogitTable {
     /// One row.
     #[must_use]
     pub fn row(&self, row: usize) -> Option<Logits<'_>> {
-        let start = row.checked_mul(self.tokens)?;
+        let mut before = 0;
+        let rows = self.held.iter().find(|rows| {
+            let found = rows.contains(&row);
+            before += if found { 0 } else { rows.len() };
+            found
+        })?;
+        let start = (before + row - rows.start).checked_mul(self.tokens)?;
         let part = start..start.checked_add(self.tokens)?;
         Some(match &self.values {
             Values::F32(values) => Logits::F32(values.get(part)?),

@@ -1,3 +1,4 @@
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 
 use flow_fabric::Dtype;
@@ -42,6 +43,30 @@ fn a_row_is_what_it_is_alone() {
     assert_eq!((moved.seed, moved.rows[0].slot, moved.rows[0].position), (1, 9, 5));
     assert_eq!(moved.rows[0].distribution, one.rows[0].distribution);
     assert_ne!(moved.rows[0].drawn.unwrap().gap, one.rows[0].drawn.unwrap().gap);
+}
+
+/// Rows are read, not files: here one whose other rows are 200 GB of holes.
+#[test]
+fn a_row_of_a_long_file_costs_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("steps.npy");
+    let header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (10000000, 5000), }\n";
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend(u16::try_from(header.len()).unwrap().to_le_bytes());
+    bytes.extend(header);
+    let data = bytes.len() as u64;
+    std::fs::write(&path, bytes).unwrap();
+    let mut file = std::fs::File::options().write(true).open(&path).unwrap();
+    // Not every file system makes files of this size.
+    if file.set_len(data + 200_000_000_000).is_err() {
+        return;
+    }
+    let row: Vec<u8> = (0..5000).flat_map(|at: u16| f32::from(at % 4999).to_le_bytes()).collect();
+    file.seek(SeekFrom::Start(data + 9_876_543 * 20_000)).unwrap();
+    file.write_all(&row).unwrap();
+    let line = "sample examples/samplers.toml --sampler greedy --logits DIR/steps.npy";
+    insta::assert_snapshot!("sample-long", within(folder.path(), &format!("{line} --rows 9876543")));
+    assert!(within(folder.path(), line).contains("more than the limit"));
 }
 
 #[test]
