@@ -139,7 +139,7 @@ impl Shards {
         let id = FileId(u32::try_from(self.checkpoint.files.len()).unwrap_or(u32::MAX));
         let mut report = Report::new(&file.path);
         self.checkpoint.files.push(file);
-        let mut unindexed = 0;
+        let (mut unindexed, mut first) = (0, None);
         for tensor in header.tensors {
             if let Take::Indexed { here, all } = take
                 && !here.contains(tensor.name.as_str())
@@ -151,6 +151,7 @@ impl Shards {
                     continue;
                 }
                 unindexed += 1;
+                first.get_or_insert_with(|| quoted(&tensor.name));
             }
             if self.names.contains(&self.checkpoint.tensors, &tensor.name) {
                 let message = format!("tensor {} is in an earlier file too", quoted(&tensor.name));
@@ -173,9 +174,11 @@ impl Shards {
         }
         if unindexed > 0 {
             let tensors = crate::units::counted(unindexed, "tensor");
-            let are = if unindexed == 1 { "is" } else { "are" };
-            let message = format!("{tensors} of this shard {are} not in the index");
-            report.push(Trouble::anywhere(&code::UNINDEXED_TENSOR, message).help("they are in the inventory"));
+            let (are, first) = (if unindexed == 1 { "is" } else { "are" }, first.unwrap_or_default());
+            let first = if unindexed == 1 { format!(": {first}") } else { format!(", {first} first") };
+            let message = format!("{tensors} of this shard {are} not in the index{first}");
+            report
+                .push(Trouble::anywhere(&code::UNINDEXED_TENSOR, message).help("nothing is left out of the inventory"));
         }
         report.finish(&mut self.findings);
     }

@@ -43,6 +43,21 @@ fn a_torch_file_becomes_safetensors() {
     assert!(!at.join("args").exists());
 }
 
+/// What only warns by default can be made to stop a load.
+#[test]
+fn an_index_is_strict_when_that_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path();
+    tiny(at);
+    let index = r#"{"metadata": {"total_size": 1}, "weight_map": {"w": "model.safetensors"}}"#;
+    fs::write(at.join("model/model.safetensors.index.json"), index).unwrap();
+    let lines = [
+        "load DIR/tiny.toml DIR/model --device 0 --dry-run",
+        "load DIR/tiny.toml DIR/model --device 0 -D unindexed-tensor -D index-total-size",
+    ];
+    insta::assert_snapshot!("strict-session", session(at, &lines));
+}
+
 #[test]
 fn a_manifest_finds_what_a_disk_loses() {
     let folder = tempfile::tempdir().unwrap();

@@ -94,12 +94,12 @@ fn an_index_is_held_to_its_word() {
     b f32 [1] 2.safetensors
     c f32 [1] 2.safetensors
     FF704 duplicate-tensor: tensor `b` is in this shard too; the index names another
-    FF720 unindexed-tensor: 1 tensor of this shard is not in the index
+    FF720 unindexed-tensor: 1 tensor of this shard is not in the index: `extra`
     FF701 header-length at 0: the header claims 2406443243860549991 bytes; at most 100000000 are taken
     FF719 missing-tensor at 104: tensor `d` is not in `2.safetensors`
     FF718 missing-shard: 1 of 4 shards are absent, with 2 of 7 tensors
       help: the indexed one is taken
-      help: they are in the inventory
+      help: nothing is left out of the inventory
       help: this may not be a safetensors file
       help: the inventory holds the present shards only; absent: `absent.safetensors`
     ");

@@ -785,8 +785,8 @@ fn shards_that_torch_wrote_have_an_index_too() {
     fs::write(at.join("pytorch_model.bin.index.json"), index).unwrap();
     insta::assert_snapshot!(open(), @r"
     torch w tied row s none
-    FF720 unindexed-tensor: 2 tensors of this shard are not in the index
-    FF720 unindexed-tensor: 1 tensor of this shard is not in the index
+    FF720 unindexed-tensor: 2 tensors of this shard are not in the index, `tied` first
+    FF720 unindexed-tensor: 1 tensor of this shard is not in the index: `none`
     FF718 missing-shard: 1 of 3 shards are absent, with 1 of 3 tensors
     ");
 }
