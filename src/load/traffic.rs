@@ -28,7 +28,8 @@ impl AddAssign for Traffic {
 }
 
 /// Foretells the traffic of each target, in the order of [`ReadPlan::targets`], for files that are not in the page cache. What is
-/// staged in shared memory counts as it is read from there; see [`ReadPlan::staged_bytes`] for what is copied before.
+/// staged in shared memory counts as it is read from there; see [`ReadPlan::staged_bytes`] for what is copied before. Direct reads
+/// take the whole blocks around each request: that comes to it, since blocks are measured when a file is opened.
 ///
 /// A request that serves several targets counts with the first; what lies between two pieces counts with the second. What rules
 /// want verified is read in whole chunks of the manifest, or of [`DEFAULT_CHUNK`] where there is none yet.

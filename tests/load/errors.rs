@@ -93,6 +93,68 @@ fn a_file_that_changes_after_its_header_is_not_loaded() {
     assert!(Loader::open(&device, options(1, 0)).is_err());
 }
 
+/// Each way a file can become another one between its header and its data, noticed by every reader that does not map.
+#[test]
+fn a_file_that_is_replaced_cut_or_taken_away_is_not_loaded() {
+    type Change = fn(&std::path::Path);
+    fn rewritten(path: &std::path::Path) -> std::path::PathBuf {
+        let time = std::fs::metadata(path).unwrap().modified().unwrap();
+        let copy = path.with_extension("new");
+        std::fs::write(&copy, std::fs::read(path).unwrap()).unwrap();
+        std::fs::File::options().append(true).open(&copy).unwrap().set_modified(time).unwrap();
+        copy
+    }
+    fn cut(path: &std::path::Path) {
+        std::fs::File::options().write(true).open(path).unwrap().set_len(1000).unwrap();
+    }
+    let before: [(&str, Change); 4] = [
+        // The same bytes, size and time: only the inode tells.
+        ("replaced", |path| std::fs::rename(rewritten(path), path).unwrap()),
+        ("cut", cut),
+        ("longer", |path| {
+            use std::io::Write as _;
+            std::fs::File::options().append(true).open(path).unwrap().write_all(b"x").unwrap();
+        }),
+        ("absent", |path| std::fs::remove_file(path).unwrap()),
+    ];
+    for read in ["pread", "direct", "auto", "mmap"] {
+        let policy = format!("{POLICY}[loader]\nread = \"{read}\"\n");
+        for (name, change) in before {
+            let folder = tempfile::tempdir().unwrap();
+            let path = checkpoint(folder.path(), &tensors(), 1);
+            let plan = plan(&policy, &path);
+            let device = ReadPlan::new(&plan, 0).unwrap();
+            change(&folder.path().join("model-00001-of-00001.safetensors"));
+            let error = Loader::open(&device, options(1, 0)).err().unwrap();
+            let code = error.finding().unwrap().code.name;
+            assert_eq!(code, if name == "absent" { "unreadable-file" } else { "file-changed" }, "{name}, {read}");
+        }
+        if read == "mmap" {
+            // A mapping that is cut kills the process; that is why policies must ask for it.
+            continue;
+        }
+        // Already open: what was opened stays the file it was, but it can still be cut.
+        let folder = tempfile::tempdir().unwrap();
+        let path = checkpoint(folder.path(), &tensors(), 1);
+        let plan = plan(&policy, &path);
+        let device = ReadPlan::new(&plan, 0).unwrap();
+        let file = folder.path().join("model-00001-of-00001.safetensors");
+        let right = load(&plan, 0, options(1, 0));
+        let mut loader = Loader::open(&device, options(1, 0)).unwrap();
+        std::fs::rename(rewritten(&file), &file).unwrap();
+        match loader.load(&Silent) {
+            Ok(loaded) => assert_eq!(loaded, right, "{read}"),
+            Err(error) => assert_eq!(error.finding().unwrap().code.name, "file-changed", "{read}"),
+        }
+        let plan = self::plan(&policy, &path);
+        let device = ReadPlan::new(&plan, 0).unwrap();
+        let mut loader = Loader::open(&device, options(1, 0)).unwrap();
+        cut(&file);
+        let error = loader.load(&Silent).unwrap_err();
+        assert_eq!(error.finding().unwrap().code.name, "file-changed", "{read}");
+    }
+}
+
 #[test]
 fn work_that_is_told_to_stop_hands_nothing_out() {
     #[derive(Default)]
