@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flow_fabric::Dtype;
 use flow_fabric::finding::code;
+use flow_fabric::inventory::Checkpoint;
 use flow_fabric::load::{LoadError, Loader, ReadPlan};
+use flow_fabric::manifest::{Manifest, ManifestOptions};
 use flow_fabric::progress::{Progress, Silent};
 use flow_fabric::storage::{Fault, Faulty, ReadAt};
 
@@ -24,19 +26,25 @@ fn a_fault_at_any_request_is_an_error_and_the_harmless_ones_change_nothing() {
     let tensors = tensors();
     let path = checkpoint(folder.path(), &tensors, 1);
     let file = safetensors(&tensors);
-    let plan = plan(POLICY, &path);
-    let device = ReadPlan::new(&plan, 1).unwrap();
-    let right = load(&plan, 1, options(1, 0));
-    let attempt = |threads, gap, fault: &(dyn Fn(u64) -> Option<Fault> + Send + Sync)| {
-        let faulty = Faulty::new(&file[..], fault);
-        let sources: [&dyn ReadAt; 1] = [&faulty];
-        let loaded = Loader::over(&device, options(threads, gap), &sources).unwrap().load(&Silent);
-        (loaded, faulty.reads())
-    };
-    for (threads, gap) in [(1, 0), (1, 1 << 20), (3, 0)] {
+    let (plain, verified) = (plan(POLICY, &path), plan(&format!("{POLICY}[loader]\nverify = \"xxh3\"\n"), &path));
+    let (opened, _) = Checkpoint::open(&path).unwrap();
+    let chunks = ManifestOptions { chunk_bytes: 500, ..ManifestOptions::default() };
+    let manifest = Manifest::build(&opened, chunks, &Silent).unwrap();
+    let right = load(&plain, 1, options(1, 0));
+    for (plan, threads, gap) in
+        [(&plain, 1, 0), (&plain, 1, 1 << 20), (&plain, 3, 0), (&verified, 1, 0), (&verified, 3, 0)]
+    {
+        let device = ReadPlan::new(plan, 1).unwrap();
+        let attempt = |threads, gap, fault: &(dyn Fn(u64) -> Option<Fault> + Send + Sync)| {
+            let faulty = Faulty::new(&file[..], fault);
+            let sources: [&dyn ReadAt; 1] = [&faulty];
+            let loader = Loader::over(&device, options(threads, gap), &sources).unwrap();
+            let loaded = loader.verified_by(Some(&manifest)).unwrap().load(&Silent);
+            (loaded, faulty.reads())
+        };
         let (loaded, reads) = attempt(threads, gap, &|_| None);
         assert_eq!(loaded.unwrap(), right);
-        for at in (0..reads).step_by(usize::try_from(reads / 60 + 1).unwrap()) {
+        for at in 0..reads {
             for fault in [Fault::Error(ErrorKind::Other), Fault::Error(ErrorKind::WouldBlock), Fault::End] {
                 let (loaded, _) = attempt(threads, gap, &|read| (read == at).then_some(fault));
                 let error = loaded.unwrap_err();
