@@ -1,5 +1,6 @@
 //! `manifest`: the digests of a checkpoint, written or checked.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use super::lints::LintFlags;
 use super::progress::TerminalProgress;
 use super::{Outcome, Stop, Ui, input};
 use crate::finding::render::Format;
-use crate::finding::{self, Finding, Severity, code, levels};
+use crate::finding::{self, Finding, Severity, levels};
 use crate::inventory::Checkpoint;
 use crate::manifest::{DEFAULT_CHUNK, Manifest, ManifestError, ManifestOptions, beside};
 use crate::source::Sources;
@@ -83,6 +84,7 @@ impl ManifestVerb {
         path: &std::path::Path,
         ui: &mut Ui,
     ) -> Result<Outcome, Stop> {
+        let mut damaged = BTreeSet::new();
         match Manifest::read(path) {
             Err(finding) => findings.push(*finding),
             Ok(None) => {
@@ -96,6 +98,7 @@ impl ManifestVerb {
                 let mismatches = manifest.mismatches(&now, checkpoint);
                 // A tensor at another place has other bytes, too.
                 if differences.is_empty() {
+                    damaged.extend(mismatches.iter().map(|mismatch| mismatch.tensor.clone()));
                     findings.extend(mismatches.iter().map(crate::manifest::DigestMismatch::finding));
                 }
                 findings.extend(differences);
@@ -103,11 +106,11 @@ impl ManifestVerb {
         }
         let findings = levels::settle(&self.lints.0, findings, |_| true);
         ui.print_findings(self.format, &findings, &Sources::default())?;
-        if findings.iter().all(|finding| finding.code != &code::DIGEST_MISMATCH)
-            && Outcome::of(&findings) == Outcome::Done
-        {
-            let tensors = counted(checkpoint.tensors.len(), "tensor");
-            ui.narrate(&format!("{tensors} as `{}` says\n", path.display()));
+        let (tensors, path) = (counted(checkpoint.tensors.len(), "tensor"), path.display());
+        if !damaged.is_empty() {
+            ui.narrate(&format!("{} of {tensors} not as `{path}` says\n", damaged.len()));
+        } else if Outcome::of(&findings) == Outcome::Done {
+            ui.narrate(&format!("{tensors} as `{path}` says\n"));
         }
         Ok(Outcome::of(&findings))
     }

@@ -93,7 +93,8 @@ impl Shards {
         } else if !refused && let Some(claimed) = index.total_size {
             let held = self.checkpoint.tensors.iter().fold(0_u64, |sum, t| sum.saturating_add(t.bytes.length));
             if held != claimed {
-                let message = format!("`total_size` says {claimed} bytes, the tensors take {held}");
+                let unit = if claimed == 1 { "byte" } else { "bytes" };
+                let message = format!("`total_size` says {claimed} {unit}, the tensors take {held}");
                 report.push(Trouble::anywhere(&code::INDEX_TOTAL_SIZE, message));
             }
         }

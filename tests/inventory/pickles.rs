@@ -558,6 +558,11 @@ fn torch_cases() -> Vec<(&'static str, Vec<u8>)> {
             let ops = Ops::new(2).tensor(|ops| ops.storage("FloatStorage", "b", 1, false), 0, &[1], &[1]);
             archive(&ops.text("k").text("v").op(b"s").stop()).bytes()
         }),
+        ("an array of numpy beside a tensor", {
+            let ops = Ops::new(4).op(b"}(").text("n").array(&[2], "f4", "<", false, &[7; 8]).text("w");
+            let ops = ops.tensor(|ops| ops.storage("FloatStorage", "b", 1, false), 0, &[1], &[1]);
+            archive(&ops.op(b"u").stop()).bytes()
+        }),
         ("neither", b"hello, this is text".to_vec()),
     ]
 }

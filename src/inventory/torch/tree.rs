@@ -135,6 +135,15 @@ impl Walk<'_> {
                 self.tensors.push(tensor);
                 Ok(())
             }
+            Global::Reconstruct | Global::FromBuffer | Global::JaxArray | Global::QuantizedWeight => {
+                // Not passed over in silence: it may be a weight.
+                let message = format!("{} is an array of another library, not a tensor of torch", quoted(path));
+                self.report.push(
+                    Trouble::new(&code::MALFORMED_PICKLE, at, message)
+                        .help("it is left out of the inventory; save it as a tensor, with `torch.from_numpy`"),
+                );
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
