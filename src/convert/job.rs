@@ -1,6 +1,7 @@
 //! One tensor on its way.
 
-use xxhash_rust::xxh3::Xxh3Default;
+use std::hash::Hasher as _;
+use twox_hash::xxhash3_64::Hasher as Xxh3;
 
 use super::{ConvertError, deflated, strided};
 use crate::Dtype;
@@ -38,14 +39,14 @@ pub(super) struct Sink<'a> {
     progress: &'a dyn Progress,
     index: usize,
     at: u64,
-    hasher: Xxh3Default,
+    hasher: Xxh3,
 }
 
 impl Sink<'_> {
     pub(super) fn take(&mut self, bytes: &[u8]) -> Result<(), ConvertError> {
         self.progress.check()?;
         self.writer.write_at(self.index, self.at, bytes)?;
-        self.hasher.update(bytes);
+        self.hasher.write(bytes);
         self.at = self.at.saturating_add(bytes.len() as u64);
         self.progress.advance(bytes.len() as u64);
         Ok(())
@@ -56,7 +57,7 @@ impl Job<'_> {
     /// Copies the tensor and returns the digest of its bytes.
     pub(super) fn copy(&self, writer: &SafetensorsWriter, progress: &dyn Progress) -> Result<u64, ConvertError> {
         progress.at(self.name);
-        let mut sink = Sink { writer, progress, index: self.index, at: 0, hasher: Xxh3Default::new() };
+        let mut sink = Sink { writer, progress, index: self.index, at: 0, hasher: Xxh3::new() };
         match self.source {
             Source::Range { offset } => self.range(offset, &mut sink)?,
             Source::Strided { offset, strides } => {
@@ -68,7 +69,7 @@ impl Job<'_> {
                 deflated::copy(self.file, &packed, self.name, &mut |bytes| sink.take(bytes))?;
             }
         }
-        Ok(sink.hasher.digest())
+        Ok(sink.hasher.finish())
     }
 
     fn range(&self, offset: u64, sink: &mut Sink<'_>) -> Result<(), ConvertError> {

@@ -1,9 +1,11 @@
 //! The two digests.
 
 use std::fmt;
+use std::hash::Hasher as _;
 
 use serde::{Deserialize, Serialize};
-use xxhash_rust::xxh3::{Xxh3Default, xxh3_64};
+use twox_hash::XxHash3_64;
+use twox_hash::xxhash3_64::Hasher as Xxh3;
 
 /// Which digest verifies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -46,14 +48,14 @@ impl Digests {
     /// ```
     #[must_use]
     pub fn of(bytes: &[u8]) -> Self {
-        Self { xxh3: xxh3_64(bytes), blake3: *blake3::hash(bytes).as_bytes() }
+        Self { xxh3: XxHash3_64::oneshot(bytes), blake3: *blake3::hash(bytes).as_bytes() }
     }
 
     /// Whether some bytes have the digest.
     #[must_use]
     pub fn hold(&self, bytes: &[u8], algorithm: Algorithm) -> bool {
         match algorithm {
-            Algorithm::Xxh3 => xxh3_64(bytes) == self.xxh3,
+            Algorithm::Xxh3 => XxHash3_64::oneshot(bytes) == self.xxh3,
             Algorithm::Blake3 => *blake3::hash(bytes).as_bytes() == self.blake3,
         }
     }
@@ -62,18 +64,18 @@ impl Digests {
 /// Digests bytes that come piece by piece.
 #[derive(Default)]
 pub(crate) struct Digester {
-    xxh3: Xxh3Default,
+    xxh3: Xxh3,
     blake3: blake3::Hasher,
 }
 
 impl Digester {
     pub(crate) fn update(&mut self, bytes: &[u8]) {
-        self.xxh3.update(bytes);
+        self.xxh3.write(bytes);
         self.blake3.update(bytes);
     }
 
     pub(crate) fn finish(&self) -> Digests {
-        Digests { xxh3: self.xxh3.digest(), blake3: *self.blake3.finalize().as_bytes() }
+        Digests { xxh3: self.xxh3.finish(), blake3: *self.blake3.finalize().as_bytes() }
     }
 }
 

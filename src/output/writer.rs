@@ -1,10 +1,11 @@
 //! The safetensors files of a checkpoint, written at any place, in any order, from any thread.
 
 use std::fs::{File, OpenOptions};
+use std::hash::Hasher as _;
 use std::io;
 use std::path::PathBuf;
 
-use xxhash_rust::xxh3::Xxh3Default;
+use twox_hash::xxhash3_64::Hasher as Xxh3;
 
 use super::{Layout, OutputDirectory, OutputError, Placement, failpoint};
 
@@ -188,17 +189,17 @@ impl SafetensorsWriter {
     }
 
     fn digest_at(&self, tensor: usize, place: Placement) -> Result<u64, OutputError> {
-        let mut hasher = Xxh3Default::new();
+        let mut hasher = Xxh3::new();
         let mut piece = vec![0; usize::try_from(place.length).unwrap_or(PIECE).min(PIECE)];
         let mut at = 0;
         while at < place.length {
             let length = usize::try_from(place.length - at).unwrap_or(PIECE).min(PIECE);
             let piece = piece.get_mut(..length).unwrap_or_default();
             self.read_at(tensor, at, piece)?;
-            hasher.update(piece);
+            hasher.write(piece);
             at += length as u64;
         }
-        Ok(hasher.digest())
+        Ok(hasher.finish())
     }
 }
 
