@@ -21,6 +21,9 @@ pub struct DirectFile {
 const TRIED: [u64; 2] = [512, 4096];
 
 impl DirectFile {
+    /// The block of most file systems, in bytes.
+    pub const USUAL_BLOCK: u64 = 4096;
+
     /// Opens the same file once more, for direct reads, and measures its block.
     ///
     /// # Errors
@@ -68,6 +71,13 @@ impl ReadAt for DirectFile {
     #[cfg(windows)]
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         std::os::windows::fs::FileExt::seek_read(&self.file, buffer, offset)
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsRawFd for DirectFile {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.file.as_raw_fd()
     }
 }
 
