@@ -3,7 +3,8 @@
 //! `cargo bench --bench load` writes 1 GiB of bf16 weights (4 files, Llama's shapes) to the temporary directory, or to
 //! `FLOW_FABRIC_BENCH_DIR`, which must be on a disk. Each case is timed once a round, the rounds are gone through several
 //! times, and the best of each counts: on a shared machine that is what comes nearest to the machine. Cold means that the pages
-//! of the files were dropped from this machine's page cache (`POSIX_FADV_DONTNEED`).
+//! of the files were dropped from this machine's page cache (`POSIX_FADV_DONTNEED`). `cargo bench --bench load -- warm rows`
+//! runs the cases only whose names hold all these words.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what a bench has to say goes to the terminal")]
@@ -37,9 +38,18 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    if let [peak, folder, spec] = words.as_slice()
+        && peak == "--peak"
+    {
+        println!("{}", besides(&plan(Path::new(folder), spec, "auto", "none")));
+        return;
+    }
     let root = std::env::var_os("FLOW_FABRIC_BENCH_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
     let folder = tempfile::Builder::new().prefix("flow-fabric-bench-load").tempdir_in(root).unwrap();
     let files = write(folder.path());
+    let pieces = tempfile::Builder::new().prefix("flow-fabric-bench-pieces").tempdir_in(folder.path()).unwrap();
+    let wide = write_wide(&pieces.path().join("wide.safetensors"));
     let whole = plan(folder.path(), "[]", "auto", "none");
     let columns = plan(folder.path(), "[\"m\"]", "auto", "none");
     let rows = plan(folder.path(), "[\"-\", \"m\"]", "auto", "none");
@@ -53,12 +63,16 @@ fn main() {
     let loaded_rows = Rc::new(RefCell::new(load(&rows, None)));
     let manifest = Rc::new(manifest(folder.path()));
     let mut cases = Vec::new();
-    let mut case =
-        |name: &'static str, cold: bool, run: Box<dyn FnMut() -> u64>| cases.push(Case::new(name, cold, run));
+    let mut case = |name: &'static str, cold: bool, run: Box<dyn FnMut() -> u64>| {
+        if words.iter().all(|word| name.contains(word.as_str())) {
+            cases.push(Case::new(name, cold, run));
+        }
+    };
     let paths: Vec<PathBuf> = (0..FILES).map(|number| folder.path().join(name(number))).collect();
     let open = || -> Vec<File> { paths.iter().map(|path| File::open(path).unwrap()).collect() };
 
-    let source = AlignedBuffer::zeroed(target.len());
+    let mut source = AlignedBuffer::zeroed(target.len());
+    source.fill(1);
     case("ceiling: memcpy, 2 threads", false, Box::new(move || memcpy(&source, &mut target)));
     let own = open();
     case("ceiling: warm reads, reused memory", false, Box::new(move || sequential(&own, &mut reused, 2)));
@@ -78,41 +92,71 @@ fn main() {
     case("load, whole, warm, reused memory", false, Box::new(move || again(&plan, None, &shared)));
     let plan = whole.clone();
     case("load, whole, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
-    for (name, verify, cold) in [
-        ("load, whole, warm, reused memory, xxh3", "xxh3", false),
-        ("load, whole, warm, reused memory, blake3", "blake3", false),
-        ("load, whole, cold, reused memory, xxh3", "xxh3", true),
-        ("load, whole, cold, reused memory, blake3", "blake3", true),
-    ] {
+    for (name, verify) in
+        [("load, whole, warm, reused memory, xxh3", "xxh3"), ("load, whole, warm, reused memory, blake3", "blake3")]
+    {
         let plan = self::plan(folder.path(), "[]", "auto", verify);
         let (manifest, shared) = (manifest.clone(), loaded.clone());
-        case(name, cold, Box::new(move || again(&plan, Some(&manifest), &shared)));
+        case(name, false, Box::new(move || again(&plan, Some(&manifest), &shared)));
+    }
+    for (name, verify) in
+        [("load, whole, warm, fresh memory, xxh3", "xxh3"), ("load, whole, warm, fresh memory, blake3", "blake3")]
+    {
+        let plan = self::plan(folder.path(), "[]", "auto", verify);
+        let manifest = manifest.clone();
+        case(name, false, Box::new(move || load(&plan, Some(&manifest)).bytes()));
     }
     let (own, shared) = (whole.clone(), loaded.clone());
     case("load, whole, cold, reused memory", true, Box::new(move || again(&own, None, &shared)));
+    for (name, verify) in
+        [("load, whole, cold, reused memory, xxh3", "xxh3"), ("load, whole, cold, reused memory, blake3", "blake3")]
+    {
+        let plan = self::plan(folder.path(), "[]", "auto", verify);
+        let (manifest, shared) = (manifest.clone(), loaded.clone());
+        case(name, true, Box::new(move || again(&plan, Some(&manifest), &shared)));
+    }
     let plan = whole;
     case("load, whole, cold, fresh memory", true, Box::new(move || load(&plan, None).bytes()));
     let own = paths.clone();
-    case("mapped slices, 1/8 columns, warm", false, Box::new(move || mapped(&own, Cut::Columns)));
+    case("mapped slices, 1/8 columns, warm, fresh memory", false, Box::new(move || mapped(&own, Cut::Columns)));
     let plan = columns.clone();
-    case("load, 1/8 columns, warm", false, Box::new(move || load(&plan, None).bytes()));
+    case("load, 1/8 columns, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
     let own = paths.clone();
-    case("mapped slices, 1/8 columns, cold", true, Box::new(move || mapped(&own, Cut::Columns)));
+    case("mapped slices, 1/8 columns, cold, fresh memory", true, Box::new(move || mapped(&own, Cut::Columns)));
     let plan = columns;
-    case("load, 1/8 columns, cold", true, Box::new(move || load(&plan, None).bytes()));
+    case("load, 1/8 columns, cold, fresh memory", true, Box::new(move || load(&plan, None).bytes()));
     let own = paths.clone();
-    case("mapped slices, 1/8 rows, warm", false, Box::new(move || mapped(&own, Cut::Rows)));
+    case("mapped slices, 1/8 rows, warm, fresh memory", false, Box::new(move || mapped(&own, Cut::Rows)));
     let plan = rows.clone();
     case("load, 1/8 rows, warm, fresh memory", false, Box::new(move || load(&plan, None).bytes()));
-    let plan = rows.clone();
-    case("load, 1/8 rows, warm, reused memory", false, Box::new(move || again(&plan, None, &loaded_rows)));
+    let by_mapping = self::plan(folder.path(), "[\"-\", \"m\"]", "mmap", "none");
+    let plan = by_mapping.clone();
+    case("load, 1/8 rows, warm, fresh memory, mmap", false, Box::new(move || load(&plan, None).bytes()));
+    let (own, mut memory) = (paths.clone(), Vec::new());
+    let run = move || mapped_into(&own, Cut::Rows, &mut memory);
+    case("mapped slices, 1/8 rows, warm, reused memory", false, Box::new(run));
+    let (plan, shared) = (rows.clone(), loaded_rows.clone());
+    case("load, 1/8 rows, warm, reused memory", false, Box::new(move || again(&plan, None, &shared)));
+    let run = move || again(&by_mapping, None, &loaded_rows);
+    case("load, 1/8 rows, warm, reused memory, mmap", false, Box::new(run));
     let own = paths.clone();
-    case("mapped slices, 1/8 rows, cold", true, Box::new(move || mapped(&own, Cut::Rows)));
+    case("mapped slices, 1/8 rows, cold, fresh memory", true, Box::new(move || mapped(&own, Cut::Rows)));
     let plan = rows;
-    case("load, 1/8 rows, cold", true, Box::new(move || load(&plan, None).bytes()));
+    case("load, 1/8 rows, cold, fresh memory", true, Box::new(move || load(&plan, None).bytes()));
+    let apart = self::plan(pieces.path(), "[\"-\", \"m\"]", "auto", "none");
+    for (name, queue_depth) in [
+        ("load, 32 KiB of each 256 KiB, cold, queue depth 1", 1),
+        ("load, 32 KiB of each 256 KiB, cold, queue depth 32", 32),
+    ] {
+        let plan = apart.clone();
+        let mut options = LoadOptions::default();
+        options.queue_depth = queue_depth;
+        case(name, true, Box::new(move || load_with(&plan, options, None, Loaded::default()).bytes()));
+    }
 
     for _ in 0..ROUNDS {
         for case in &mut cases {
+            drop_pages(&wide);
             case.measure(&files);
         }
     }
@@ -128,8 +172,18 @@ fn main() {
         );
     }
     drop(cases);
-    let columns = self::plan(folder.path(), "[\"m\"]", "auto", "none");
-    println!("\npeak memory besides the result, 1/8 columns: {:.1} MiB", besides(&columns));
+    println!();
+    for (name, spec) in [("whole", "[]"), ("1/8 columns", "[\"m\"]"), ("1/8 rows", "[\"-\", \"m\"]")] {
+        for cold in [false, true] {
+            files.iter().for_each(if cold { drop_pages } else { warm });
+            // A process of its own, whose memory nothing else has touched.
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            let output = child.args(["--bench", "--peak"]).arg(folder.path()).arg(spec).output().unwrap();
+            let bytes: f64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+            let state = if cold { "cold" } else { "warm" };
+            println!("peak memory besides the result, {name}, {state}: {:.1} MiB", bytes / MIB);
+        }
+    }
 }
 
 /// One thing that is timed.
@@ -149,9 +203,10 @@ impl Case {
 
     fn measure(&mut self, files: &[File]) {
         for file in files {
-            if self.cold {
-                rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
-            } else {
+            // Before warm cases too: how large the pages of the cache are, and so how fast they copy, depends on who brought
+            // them in.
+            drop_pages(file);
+            if !self.cold {
                 warm(file);
             }
         }
@@ -207,9 +262,21 @@ fn write(folder: &Path) -> Vec<File> {
             std::fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
             let file = File::open(&path).unwrap();
             file.sync_all().unwrap();
+            drop_pages(&file);
             file
         })
         .collect()
+}
+
+/// Writes one matrix whose rows are so long that pieces of them lie far apart.
+fn write_wide(path: &Path) -> File {
+    let (rows, columns) = (1024, 128 << 10);
+    let bytes = vec![1; rows * columns * 2];
+    let view = safetensors::tensor::TensorView::new(safetensors::Dtype::BF16, vec![rows, columns], &bytes).unwrap();
+    safetensors::serialize_to_file([("wide", view)], None, path).unwrap();
+    let file = File::open(path).unwrap();
+    file.sync_all().unwrap();
+    file
 }
 
 /// What device 3 of 8 loads.
@@ -232,7 +299,11 @@ fn load(plan: &ReadPlan, manifest: Option<&Manifest>) -> Loaded {
 }
 
 fn load_into(plan: &ReadPlan, manifest: Option<&Manifest>, into: Loaded) -> Loaded {
-    let loader = Loader::open(plan, LoadOptions::default()).unwrap();
+    load_with(plan, LoadOptions::default(), manifest, into)
+}
+
+fn load_with(plan: &ReadPlan, options: LoadOptions, manifest: Option<&Manifest>, into: Loaded) -> Loaded {
+    let loader = Loader::open(plan, options).unwrap();
     loader.verified_by(manifest).unwrap().load_into(into, &Silent).unwrap()
 }
 
@@ -294,33 +365,48 @@ enum Cut {
     Rows,
 }
 
-/// What one would write with the safetensors crate and a mapping: views, slices, copies.
+/// What one would write with the safetensors crate and a mapping: views, slices, copies, here into fresh memory.
 fn mapped(paths: &[PathBuf], cut: Cut) -> u64 {
+    mapped_into(paths, cut, &mut Vec::new())
+}
+
+/// The same, into the memory of the time before.
+fn mapped_into(paths: &[PathBuf], cut: Cut, memory: &mut Vec<AlignedBuffer>) -> u64 {
     use safetensors::slice::IndexOp as _;
 
-    let mut out: Vec<Vec<u8>> = Vec::new();
+    let mut given = std::mem::take(memory).into_iter();
+    let mut room = |bytes: usize| given.next().unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
     for path in paths {
         let file = File::open(path).unwrap();
         // SAFETY: the bench owns the file and nobody writes it.
         #[expect(unsafe_code, reason = "the peer maps")]
         let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
         let tensors = safetensors::SafeTensors::deserialize(&map).unwrap();
-        for (_, view) in tensors.iter() {
+        let mut views: Vec<_> = tensors.iter().map(|(_, view)| view).collect();
+        views.sort_by_key(|view| view.data().as_ptr());
+        for view in views {
             let part = |size: usize| size / 8 * 3..size / 8 * 4;
-            out.push(match cut {
-                Cut::Whole => view.data().to_vec(),
-                Cut::Columns => collect(view.slice(part(view.shape()[0])).unwrap()),
-                Cut::Rows => collect(view.slice((.., part(view.shape()[1]))).unwrap()),
-            });
+            let pieces = match cut {
+                Cut::Whole => view.slice(..).unwrap(),
+                Cut::Columns => view.slice(part(view.shape()[0])).unwrap(),
+                Cut::Rows => view.slice((.., part(view.shape()[1]))).unwrap(),
+            };
+            let mut tensor = room(pieces.remaining_byte_len());
+            let mut rest = &mut tensor[..];
+            for piece in pieces {
+                let (to, others) = rest.split_at_mut(piece.len());
+                to.copy_from_slice(piece);
+                rest = others;
+            }
+            memory.push(tensor);
         }
     }
-    out.iter().map(|tensor| tensor.len() as u64).sum()
+    memory.iter().map(|tensor| tensor.len() as u64).sum()
 }
 
-fn collect(pieces: safetensors::slice::SliceIterator<'_>) -> Vec<u8> {
-    let mut out = Vec::with_capacity(pieces.remaining_byte_len());
-    pieces.for_each(|piece| out.extend_from_slice(piece));
-    out
+/// Drops a file from the page cache.
+fn drop_pages(file: &File) {
+    rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
 }
 
 /// Brings a file into the page cache.
@@ -340,14 +426,12 @@ fn read_from_disk() -> u64 {
     field("/proc/self/io", "read_bytes:")
 }
 
-/// Most memory that a load takes besides its result, in MiB.
-fn besides(plan: &ReadPlan) -> f64 {
-    // Resets the peak to what is resident now.
-    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+/// Most memory that a load takes besides its result, in bytes.
+fn besides(plan: &ReadPlan) -> i64 {
     let before = field("/proc/self/status", "VmRSS:");
     let loaded = load(plan, None);
     let peak = field("/proc/self/status", "VmHWM:");
-    ((peak - before) * 1024).saturating_sub(loaded.bytes()) as f64 / MIB
+    (peak * 1024) as i64 - (before * 1024) as i64 - loaded.bytes() as i64
 }
 
 /// A number of a file of `/proc`.

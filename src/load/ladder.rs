@@ -11,6 +11,8 @@ pub enum Rung {
     Buffered,
     /// Positioned reads past the page cache.
     Direct,
+    /// The same, many at once by io_uring where pieces are small.
+    Ring,
     /// Copies out of a mapping.
     Mapped,
     /// Positioned reads of a copy in shared memory.
@@ -18,12 +20,13 @@ pub enum Rung {
 }
 
 impl Rung {
-    /// The name people read: `buffered`, `direct`, `mapped`, `staged`.
+    /// The name people read: `buffered`, `direct`, `io_uring`, `mapped`, `staged`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Buffered => "buffered",
             Self::Direct => "direct",
+            Self::Ring => "io_uring",
             Self::Mapped => "mapped",
             Self::Staged => "staged",
         }

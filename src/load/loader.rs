@@ -7,10 +7,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::jobs::{self, Cutting, Job};
-use super::ladder::{Buffered, Source};
+use super::ladder::{Buffered, Rung, Source};
 use super::report::{FileReport, Meter};
+use super::sink::Dest;
 use super::verify::Digested;
-use super::worker::{Dest, Worker};
+use super::worker::Worker;
 use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
 use crate::finding::Finding;
 use crate::manifest::Manifest;
@@ -188,17 +189,17 @@ impl<'a> Loader<'a> {
     /// As for [`Loader::load`].
     pub fn load_into(&mut self, mut loaded: Loaded, progress: &dyn Progress) -> Result<Loaded, LoadError> {
         let plan = self.plan;
-        let mut tensors: Vec<LoadedTensor> = Vec::with_capacity(plan.targets.len());
+        let mut tensors: Vec<Room> = Vec::with_capacity(plan.targets.len());
         for target in &plan.targets {
             let given = loaded.tensors.swap_remove(&target.name).filter(|tensor| tensor.fits(target));
             tensors.push(match given {
-                Some(tensor) => tensor,
-                None => LoadedTensor::reserve(target)?,
+                Some(tensor) => Room { tensor, fresh: false },
+                None => Room::new(target)?,
             });
         }
         progress.begin("reading", Some(plan.wanted()));
         self.fill(0..plan.targets.len(), &mut tensors, progress)?;
-        Ok(Loaded { tensors: tensors.into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect() })
+        Ok(Loaded { tensors: tensors.into_iter().map(|room| (room.tensor.name.clone(), room.tensor)).collect() })
     }
 
     /// Reads tensor after tensor, in the order of the files, some at a time: what was handed out is the caller's, what is not
@@ -209,14 +210,14 @@ impl<'a> Loader<'a> {
     ) -> impl Iterator<Item = Result<LoadedTensor, LoadError>> + use<'l, 'a> {
         progress.begin("reading", Some(self.plan.wanted()));
         let mut next = 0;
-        let mut ready = Vec::new().into_iter();
+        let mut ready = Vec::<Room>::new().into_iter();
         std::iter::from_fn(move || {
-            if let Some(tensor) = ready.next() {
-                return Some(Ok(tensor));
+            if let Some(room) = ready.next() {
+                return Some(Ok(room.tensor));
             }
             let batch = self.batch(next);
             let targets = self.plan.targets.get(batch.clone()).filter(|targets| !targets.is_empty())?;
-            let tensors: Result<Vec<LoadedTensor>, LoadError> = targets.iter().map(LoadedTensor::reserve).collect();
+            let tensors: Result<Vec<Room>, LoadError> = targets.iter().map(Room::new).collect();
             let read = tensors.and_then(|mut tensors| {
                 self.fill(batch.clone(), &mut tensors, progress)?;
                 Ok(tensors)
@@ -225,7 +226,7 @@ impl<'a> Loader<'a> {
             match read {
                 Ok(tensors) => {
                     ready = tensors.into_iter();
-                    ready.next().map(Ok)
+                    ready.next().map(|room| Ok(room.tensor))
                 }
                 Err(error) => Some(Err(error)),
             }
@@ -254,7 +255,7 @@ impl<'a> Loader<'a> {
         let file = |lane: &Lane<'_>| FileReport {
             path: self.plan.files.get(lane.file).map(|file| file.path.clone()).unwrap_or_default(),
             asked: lane.asked,
-            rung: lane.source.rung(),
+            rung: if lane.meter.by_ring() { Rung::Ring } else { lane.source.rung() },
             cached: lane.source.cached,
             because: lane.source.because.clone().or_else(|| lane.meter.fallback()),
             traffic: lane.meter.traffic(),
@@ -288,27 +289,22 @@ impl<'a> Loader<'a> {
     }
 
     /// Reads a range of targets into their tensors.
-    fn fill(
-        &mut self,
-        range: Range<usize>,
-        tensors: &mut [LoadedTensor],
-        progress: &dyn Progress,
-    ) -> Result<(), LoadError> {
+    fn fill(&mut self, range: Range<usize>, rooms: &mut [Room], progress: &dyn Progress) -> Result<(), LoadError> {
         let began = Instant::now();
         if self.digested.is_none() {
             self.digested = Some(Digested::new(self.plan, None)?);
         }
         let digested = self.digested.as_ref();
         let targets = self.plan.targets.get(range.clone()).unwrap_or_default();
-        for (tensor, target) in tensors.iter_mut().zip(targets) {
-            tensor.clear_padding(target);
+        for (room, target) in rooms.iter_mut().zip(targets) {
+            room.clear_padding(target);
         }
         let lanes: Vec<&Lane<'_>> =
             self.lanes.iter().filter(|lane| lane.targets.start < range.end && range.start < lane.targets.end).collect();
         let mut rest: BTreeMap<usize, Dest<'_>> = range
             .clone()
-            .zip(tensors.iter_mut())
-            .map(|(index, tensor)| (index, Dest::new(&mut tensor.bytes)))
+            .zip(rooms.iter_mut())
+            .map(|(index, room)| (index, Dest::new(&mut room.tensor.bytes, room.fresh)))
             .collect();
         let mut work = Vec::new();
         for lane in &lanes {
@@ -326,9 +322,9 @@ impl<'a> Loader<'a> {
         for lane in lanes {
             lane.source.buffered.check_unchanged().map_err(LoadError::Open)?;
         }
-        for (tensor, target) in tensors.iter_mut().zip(targets) {
+        for (room, target) in rooms.iter_mut().zip(targets) {
             if let Some(reshape) = &target.reshape {
-                tensor.reshape(reshape);
+                room.tensor.reshape(reshape);
             }
         }
         Ok(())
@@ -345,14 +341,16 @@ impl<'a> Loader<'a> {
 
     /// Hands the work out to threads. Of several errors, that of the first job counts, whatever the threads did.
     fn work(&self, work: Vec<Work<'_, '_>>, progress: &dyn Progress) -> Result<(), LoadError> {
-        let threads = self.options.threads().min(work.len());
         let none = Digested::default();
         let digested = self.digested.as_ref().unwrap_or(&none);
+        // What is verified is held in whole chunks of the manifest.
+        let held = self.options.chunk().max(digested.most_bytes());
+        let threads = self.options.threads(held).min(work.len());
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let queue = Mutex::new(work.into_iter());
         let failed: Mutex<Option<(usize, LoadError)>> = Mutex::new(None);
         let run = || {
-            let mut worker = Worker::new(&self.plan.targets, digested);
+            let mut worker = Worker::new(&self.plan.targets, digested, &self.options);
             while !stop.load(Ordering::Relaxed) {
                 // The number and the work are taken together, so that numbers follow the queue.
                 let taken = {
@@ -388,6 +386,26 @@ impl<'a> Loader<'a> {
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((_, error)) => Err(error),
             None => Ok(()),
+        }
+    }
+}
+
+/// A tensor that is being filled.
+struct Room {
+    tensor: LoadedTensor,
+    /// No page of it has been touched.
+    fresh: bool,
+}
+
+impl Room {
+    fn new(target: &Target) -> Result<Self, LoadError> {
+        Ok(Self { tensor: LoadedTensor::reserve(target)?, fresh: true })
+    }
+
+    /// Puts what the files do not say: zeros where the device's copy is padded.
+    fn clear_padding(&mut self, target: &Target) {
+        if !self.fresh && target.slice.bytes() != target.slice.wanted() {
+            self.tensor.bytes.fill(0);
         }
     }
 }

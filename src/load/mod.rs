@@ -4,7 +4,9 @@
 //! reads them, several threads at a time, into tensors that own their memory; [`traffic`] foretells what it will read.
 //! Nothing is re-encoded: what is loaded is what is stored, cut.
 
+mod bounce;
 mod differs;
+mod disk;
 mod error;
 mod export;
 mod jobs;
@@ -14,6 +16,7 @@ mod options;
 mod plan;
 mod record;
 mod report;
+mod sink;
 mod slice;
 mod tensor;
 mod traffic;

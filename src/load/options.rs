@@ -10,6 +10,9 @@ pub struct LoadOptions {
     pub threads: usize,
     /// Most bytes that a thread reads at a time.
     pub chunk: u64,
+    /// Reads that a thread has in flight at once, where it reads small pieces past the page cache (io_uring); 1 means one after
+    /// the other.
+    pub queue_depth: u32,
     /// Unwanted bytes between two pieces that are read along, so that one request serves both.
     ///
     /// Small pieces far apart cost a request each; small pieces side by side cost the bytes between them. Where a file is in
@@ -23,7 +26,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 4, chunk: 1 << 20, gap: 64 << 10, cached_gap: 4 << 10, budget: 32 << 20 }
+        Self { threads: 4, chunk: 2 << 20, queue_depth: 32, gap: 64 << 10, cached_gap: 4 << 10, budget: 32 << 20 }
     }
 }
 
@@ -35,6 +38,10 @@ impl From<&LoaderSettings> for LoadOptions {
         Self {
             threads: threads.unwrap_or(default.threads),
             chunk: settings.chunk.unwrap_or(default.chunk),
+            queue_depth: settings
+                .queue_depth
+                .and_then(|depth| u32::try_from(depth).ok())
+                .unwrap_or(default.queue_depth),
             gap: settings.gap.unwrap_or(default.gap),
             cached_gap: settings.cached_gap.unwrap_or(default.cached_gap),
             budget: settings.budget.unwrap_or(default.budget),
@@ -52,10 +59,10 @@ impl LoadOptions {
         self.chunk.min(self.budget).max(Self::LEAST_CHUNK)
     }
 
-    /// Threads, as the budget allows: each may hold one chunk that is not yet where it belongs.
+    /// Threads, as the budget allows: each may hold that many bytes that are not yet where they belong.
     #[must_use]
-    pub(super) fn threads(&self) -> usize {
-        let most = usize::try_from(self.budget / self.chunk()).unwrap_or(usize::MAX);
+    pub(super) fn threads(&self, held: u64) -> usize {
+        let most = usize::try_from(self.budget / held.max(1)).unwrap_or(usize::MAX);
         self.threads.min(most).max(1)
     }
 }
@@ -75,7 +82,7 @@ mod tests {
         assert_eq!(options(""), LoadOptions::default());
         let stated = crate::policy::language::LOADER.fields.iter().filter_map(|field| match field.presence {
             crate::policy::language::Presence::Default(default)
-                if ["threads", "chunk", "gap", "cached_gap", "budget"].contains(&field.key) =>
+                if ["threads", "chunk", "queue_depth", "gap", "cached_gap", "budget"].contains(&field.key) =>
             {
                 Some(format!("{} = {default}\n", field.key))
             }
@@ -86,10 +93,10 @@ mod tests {
 
     #[test]
     fn a_small_budget_means_fewer_threads_and_then_smaller_chunks() {
-        let few = options("budget = \"3MiB\"");
-        assert_eq!((few.threads(), few.chunk()), (3, 1 << 20));
+        let few = options("budget = \"6MiB\"");
+        assert_eq!((few.threads(few.chunk()), few.chunk()), (3, 2 << 20));
         let small = options("budget = \"256KiB\"");
-        assert_eq!((small.threads(), small.chunk()), (1, 256 << 10));
+        assert_eq!((small.threads(small.chunk()), small.chunk()), (1, 256 << 10));
         assert_eq!(options("chunk = \"1B\"").chunk(), LoadOptions::LEAST_CHUNK);
     }
 }

@@ -69,6 +69,8 @@ pub struct OptionsRecord {
     pub threads: usize,
     /// Most bytes that a thread reads at a time.
     pub chunk: u64,
+    /// Reads that a thread has in flight at once past the page cache.
+    pub queue_depth: u32,
     /// Unwanted bytes between two pieces that are read along.
     pub gap: u64,
     /// The same for files in the page cache.
@@ -231,8 +233,9 @@ impl TrafficRecord {
 impl From<&LoadOptions> for OptionsRecord {
     fn from(options: &LoadOptions) -> Self {
         Self {
-            threads: options.threads(),
+            threads: options.threads(options.chunk()),
             chunk: options.chunk(),
+            queue_depth: options.queue_depth,
             gap: options.gap,
             cached_gap: options.cached_gap,
             budget: options.budget,

@@ -1,6 +1,7 @@
 //! What a load did: bytes, requests, times, and how each file was read.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -53,6 +54,7 @@ pub(super) struct Meter {
     requests: AtomicU64,
     nanoseconds: [AtomicU64; 3],
     fallback: Mutex<Option<String>>,
+    by_ring: AtomicBool,
 }
 
 impl Meter {
@@ -74,6 +76,21 @@ impl Meter {
     pub(super) fn fell_back(&self, error: &ReadError) {
         let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
         fallback.get_or_insert_with(|| format!("some direct reads were refused: {error}"));
+    }
+
+    /// The queue that takes many reads at once was refused; they go one after the other.
+    pub(super) fn no_ring(&self, error: &io::Error) {
+        let mut fallback = self.fallback.lock().unwrap_or_else(PoisonError::into_inner);
+        fallback.get_or_insert_with(|| format!("io_uring is refused: {error}"));
+    }
+
+    /// Reads went out many at once.
+    pub(super) fn used_ring(&self) {
+        self.by_ring.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn by_ring(&self) -> bool {
+        self.by_ring.load(Ordering::Relaxed)
     }
 
     pub(super) fn fallback(&self) -> Option<String> {

@@ -68,13 +68,6 @@ impl LoadedTensor {
         self.dtype == target.dtype && self.shape == target.shape && self.bytes.len() as u64 == target.slice.bytes()
     }
 
-    /// Puts what the files do not say: zeros where the device's copy is padded.
-    pub(super) fn clear_padding(&mut self, target: &Target) {
-        if target.slice.bytes() != target.slice.wanted() {
-            self.bytes.fill(0);
-        }
-    }
-
     /// Writes the device's shape over the whole weight's. What holds something else stays as it is.
     pub(super) fn reshape(&mut self, reshape: &Reshape) {
         let Some(width) = integer_bytes(self.dtype) else { return };

@@ -49,6 +49,12 @@ impl<'a> Digested<'a> {
         self.targets.get(target)?.as_ref().map(|_| self.chunk_bytes)
     }
 
+    /// Most bytes that are held at once to be verified.
+    pub(super) fn most_bytes(&self) -> u64 {
+        let chunk = |known: &Known<'_>| known.digests.bytes.min(self.chunk_bytes);
+        self.targets.iter().flatten().map(chunk).max().unwrap_or(0)
+    }
+
     /// Holds the chunks of a request against their digests; `bytes` begin at `offset` of the file. Adds the time to `spent`.
     pub(super) fn check(
         &self,

@@ -505,7 +505,13 @@ pub(crate) static LOADER: Shape = Shape {
         field("stage", Words(STAGE), Default("\"none\""), "Where bytes pass through where no rule says otherwise."),
         field("verify", Words(VERIFY), Default("\"none\""), "How bytes are verified where no rule says otherwise."),
         field("threads", Integer { min: 1, max: 1024 }, Default("4"), "Threads that read."),
-        field("chunk", String("size"), Default("\"1MiB\""), "Most bytes that a thread reads at a time."),
+        field("chunk", String("size"), Default("\"2MiB\""), "Most bytes that a thread reads at a time."),
+        field(
+            "queue_depth",
+            Integer { min: 1, max: 4096 },
+            Default("32"),
+            "Reads that a thread has in flight at once (io_uring) where small pieces are read past the page cache; `1` reads one after the other.",
+        ),
         field(
             "gap",
             String("size"),

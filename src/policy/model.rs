@@ -372,6 +372,8 @@ pub struct LoaderSettings {
     pub threads: Option<u64>,
     /// Most bytes that a thread reads at a time.
     pub chunk: Option<u64>,
+    /// Reads that a thread has in flight at once past the page cache.
+    pub queue_depth: Option<u64>,
     /// Unwanted bytes between two pieces that are read along.
     pub gap: Option<u64>,
     /// The same for files in the page cache.

@@ -179,10 +179,12 @@ fn all_readers_agree_and_say_what_they_did() {
     let folder = tempfile::tempdir().unwrap();
     let path = checkpoint(folder.path(), &some_tensors(), 1);
     let mut results = Vec::new();
-    for read in ["pread", "mmap", "direct", "auto"] {
+    for (read, queue_depth) in [("pread", 1), ("mmap", 1), ("direct", 1), ("direct", 2), ("direct", 64), ("auto", 1)] {
         let plan = plan(&format!("{COLUMNS}[loader]\nread = \"{read}\"\n"), &path);
         let device = ReadPlan::new(&plan, 2).unwrap();
-        let mut loader = Loader::open(&device, options(2, 4096)).unwrap();
+        let mut options = options(2, 1024);
+        options.queue_depth = queue_depth;
+        let mut loader = Loader::open(&device, options).unwrap();
         results.push(loader.load(&Silent).unwrap());
         let report = loader.report();
         assert_eq!(report.files.len(), 1);
@@ -190,7 +192,8 @@ fn all_readers_agree_and_say_what_they_did() {
         match read {
             "pread" => assert_eq!(rung, Rung::Buffered),
             "mmap" => assert_eq!(rung, Rung::Mapped),
-            // Where the folder's file system takes no direct reads, the report says so.
+            // Where the folder's file system takes no direct reads, or the system no queue of them, the report says so.
+            "direct" if queue_depth > 1 => assert!(rung == Rung::Ring || report.files[0].because.is_some()),
             "direct" => assert!(rung == Rung::Direct || report.files[0].because.is_some()),
             // Just written: in the page cache.
             _ => assert_eq!(rung, Rung::Buffered),

@@ -282,6 +282,7 @@ pub(super) fn loader(reader: &mut Reader<'_>, view: &View<'_>) -> LoaderSettings
         verify: view.word("verify", Verify::from_word).map(|word| word.value).unwrap_or_default(),
         threads: view.count("threads").map(|threads| threads.value),
         chunk: size(reader, &view, "chunk").map(|size| size.value),
+        queue_depth: view.count("queue_depth").map(|depth| depth.value),
         gap: size(reader, &view, "gap").map(|size| size.value),
         cached_gap: size(reader, &view, "cached_gap").map(|size| size.value),
         budget: size(reader, &view, "budget").map(|size| size.value),
