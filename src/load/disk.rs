@@ -171,13 +171,15 @@ fn blocks(block: u64, request: &Request<'_>) -> Range<u64> {
 /// Reads whole blocks into `bytes` until `needed` bytes are there: the last block of a file is short.
 fn fill(direct: &dyn ReadAt, block: u64, start: u64, bytes: &mut [u8], needed: usize) -> Result<(), ReadError> {
     let block = usize::try_from(block).unwrap_or(4096);
-    let mut done = 0;
+    let (mut done, mut again) = (0, true);
     while done < needed {
         // A short read may have stopped inside a block: that block is read again.
         let resume = done / block * block;
         let at = start + resume as u64;
         match direct.read_at(bytes.get_mut(resume..).unwrap_or_default(), at) {
-            Ok(count) if resume + count > done => done = resume + count,
+            Ok(count) if resume + count > done => (done, again) = (resume + count, true),
+            // An even shorter read of that block says nothing about the end of the file, twice nothing new does.
+            Ok(_) if again => again = false,
             Ok(_) => {
                 let offset = start + done as u64;
                 return Err(ReadError::Ended { path: direct.path(), offset, missing: (needed - done) as u64 });
