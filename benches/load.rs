@@ -4,7 +4,7 @@
 //! `FLOW_FABRIC_BENCH_DIR`, which must be on a disk. Each case is timed once a round, the rounds are gone through several
 //! times, and the best of each counts: on a shared machine that is what comes nearest to the machine. Cold means that the pages
 //! of the files were dropped from this machine's page cache (`POSIX_FADV_DONTNEED`). `cargo bench --bench load -- warm rows`
-//! runs the cases only whose names hold all these words.
+//! runs the cases only whose names hold all these words, `-- --settings` tries other threads, chunks and queue depths.
 
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::print_stdout, reason = "what a bench has to say goes to the terminal")]
@@ -56,6 +56,10 @@ fn main() {
     let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
     println!("{:.0} MiB in {FILES} files\n", bytes as f64 / MIB);
 
+    if words == ["--settings"] {
+        settings(&whole, &self::plan(pieces.path(), "[\"-\", \"m\"]", "auto", "none"), &files, &wide);
+        return;
+    }
     let mut reused: Vec<AlignedBuffer> =
         files.iter().map(|file| AlignedBuffer::zeroed(file.metadata().unwrap().len() as usize)).collect();
     let mut target = AlignedBuffer::zeroed(reused.iter().map(|buffer| buffer.len()).sum());
@@ -183,6 +187,38 @@ fn main() {
             let state = if cold { "cold" } else { "warm" };
             println!("peak memory besides the result, {name}, {state}: {:.1} MiB", bytes / MIB);
         }
+    }
+}
+
+/// What the defaults were chosen by: seconds, the best of five rounds.
+fn settings(whole: &ReadPlan, pieces: &ReadPlan, files: &[File], wide: &File) {
+    let mut memory = load(whole, None);
+    let mut best = |plan: &ReadPlan, options: LoadOptions, cold: bool| {
+        let seconds = (0..ROUNDS).map(|_| {
+            for file in files.iter().chain([wide]) {
+                drop_pages(file);
+                if !cold {
+                    warm(file);
+                }
+            }
+            let began = Instant::now();
+            memory = load_with(plan, options, None, std::mem::take(&mut memory));
+            began.elapsed().as_secs_f64()
+        });
+        seconds.fold(f64::INFINITY, f64::min)
+    };
+    println!("{:<40} {:>8} {:>8}", "whole, reused memory", "warm", "cold");
+    for (threads, chunk) in [(1, 2048), (2, 2048), (4, 2048), (8, 2048), (4, 256), (4, 1024), (4, 4096), (4, 8192)] {
+        let mut options = LoadOptions::default();
+        (options.threads, options.chunk, options.budget) = (threads, chunk << 10, 64 << 20);
+        let times = [false, true].map(|cold| best(whole, options, cold));
+        println!("{:<40} {:>8.3} {:>8.3}", format!("{threads} threads, chunks of {chunk} KiB"), times[0], times[1]);
+    }
+    println!("\n32 KiB of each 256 KiB, fresh memory, cold");
+    for queue_depth in [1, 4, 16, 32, 64, 128] {
+        let mut options = LoadOptions::default();
+        options.queue_depth = queue_depth;
+        println!("{:<49} {:>8.3}", format!("queue depth {queue_depth}"), best(pieces, options, true));
     }
 }
 

@@ -546,6 +546,12 @@ codes! {
         bad "verify = \"blake3\"  # and no flow-fabric.manifest.json"
         good "$ flow-fabric manifest model"
 
+    CHUNK_OVER_BUDGET "FF564" "chunk-over-budget" Error
+        what "A tensor is verified in chunks that are larger than the loader's memory budget."
+        why "A chunk is held whole until its digest is known, and a load never holds more than its result and the budget."
+        bad "budget = \"32MiB\"  # and a manifest of --chunk-size 64MiB"
+        good "budget = \"128MiB\""
+
     STAGE_SPACE "FF570" "stage-space" Error
         what "What is to be staged does not fit: into the free space of the target, or into the budget."
         why "It is known before a byte is copied. A container's /dev/shm often has 64 MiB only."

@@ -4,6 +4,7 @@ use crate::finding::{Finding, code};
 use crate::manifest::DigestMismatch;
 use crate::progress::Cancelled;
 use crate::storage::ReadError;
+use crate::units;
 
 /// Why tensors are not handed out.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,16 @@ pub enum LoadError {
         tensor: String,
         /// There is a manifest, but of other tensors.
         known: bool,
+    },
+    /// The chunks that a tensor has digests of do not fit into the memory budget.
+    #[error("tensor `{tensor}` is verified in chunks of {}, more than the budget of {}", units::bytes(*.chunk), units::bytes(*.budget))]
+    OverBudget {
+        /// The tensor.
+        tensor: String,
+        /// Bytes of its largest chunk.
+        chunk: u64,
+        /// Bytes besides the tensors that the load may hold.
+        budget: u64,
     },
     /// Bytes are not those that the manifest was made from.
     #[error(transparent)]
@@ -65,6 +76,10 @@ impl LoadError {
                 let code = if *known { &code::MANIFEST_DIFFERS } else { &code::MISSING_MANIFEST };
                 Some(Finding::new(code, self.to_string()).help("`flow-fabric manifest CHECKPOINT` writes one"))
             }
+            Self::OverBudget { .. } => Some(
+                Finding::new(&code::CHUNK_OVER_BUDGET, self.to_string())
+                    .help("raise `budget` in `[loader]`, or write the manifest with a smaller `--chunk-size`"),
+            ),
             Self::Mismatch(mismatch) => Some(mismatch.finding().note("nothing of the tensor is handed out")),
             Self::NoMemory { .. } | Self::Cancelled(_) => None,
         }

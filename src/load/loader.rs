@@ -107,9 +107,15 @@ impl<'a> Loader<'a> {
     /// Chunks that hold wanted bytes are then read whole, and nothing is handed out before all of them have their digests.
     ///
     /// # Errors
-    /// A tensor that is to be verified is not in the manifest, or there is none.
+    /// A tensor that is to be verified is not in the manifest, or there is none, or its chunks do not fit into the budget.
     pub fn verified_by(mut self, manifest: Option<&'a Manifest>) -> Result<Self, LoadError> {
-        self.digested = Some(Digested::new(self.plan, manifest)?);
+        let digested = Digested::new(self.plan, manifest)?;
+        let budget = self.options.budget.max(self.options.chunk());
+        if let Some((chunk, target)) = digested.largest_chunk().filter(|(chunk, _)| *chunk > budget) {
+            let tensor = self.plan.targets.get(target).map(|target| target.name.clone()).unwrap_or_default();
+            return Err(LoadError::OverBudget { tensor, chunk, budget });
+        }
+        self.digested = Some(digested);
         Ok(self)
     }
 
@@ -344,7 +350,7 @@ impl<'a> Loader<'a> {
         let none = Digested::default();
         let digested = self.digested.as_ref().unwrap_or(&none);
         // What is verified is held in whole chunks of the manifest.
-        let held = self.options.chunk().max(digested.most_bytes());
+        let held = self.options.chunk().max(digested.largest_chunk().map_or(0, |(chunk, _)| chunk));
         let threads = self.options.threads(held).min(work.len());
         let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
         let queue = Mutex::new(work.into_iter());

@@ -49,10 +49,12 @@ impl<'a> Digested<'a> {
         self.targets.get(target)?.as_ref().map(|_| self.chunk_bytes)
     }
 
-    /// Most bytes that are held at once to be verified.
-    pub(super) fn most_bytes(&self) -> u64 {
-        let chunk = |known: &Known<'_>| known.digests.bytes.min(self.chunk_bytes);
-        self.targets.iter().flatten().map(chunk).max().unwrap_or(0)
+    /// The largest chunk that is held to be verified, in bytes, and the number of its target.
+    pub(super) fn largest_chunk(&self) -> Option<(u64, usize)> {
+        let chunk = |(target, known): (usize, &Option<Known<'_>>)| {
+            Some((known.as_ref()?.digests.bytes.min(self.chunk_bytes), target))
+        };
+        self.targets.iter().enumerate().filter_map(chunk).max()
     }
 
     /// Holds the chunks of a request against their digests; `bytes` begin at `offset` of the file. Adds the time to `spent`.

@@ -135,6 +135,25 @@ fn without_digests_nothing_that_is_to_be_verified_is_loaded() {
 }
 
 #[test]
+fn chunks_that_do_not_fit_into_the_budget_are_refused_before_anything_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = checkpoint(folder.path(), &[Tensor::numbered("large", Dtype::U8, &[300, 1024])], 1);
+    let plan = plan(&policy("pread", "xxh3"), &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let (checkpoint, _) = Checkpoint::open(&path).unwrap();
+    let manifest = Manifest::build(&checkpoint, ManifestOptions::default(), &Silent).unwrap();
+    let with_budget = |budget| {
+        let mut options = options(1, 0);
+        options.budget = budget;
+        Loader::open(&device, options).unwrap().verified_by(Some(&manifest)).map(drop)
+    };
+    assert!(with_budget(300 << 10).is_ok());
+    let error = with_budget((300 << 10) - 1).unwrap_err();
+    assert_eq!(error.finding().unwrap().code.name, "chunk-over-budget");
+    assert!(error.to_string().starts_with("tensor `large` is verified in chunks of 300.00 KiB"), "{error}");
+}
+
+#[test]
 fn what_is_foretold_of_verified_tensors_is_what_is_read() {
     let folder = tempfile::tempdir().unwrap();
     // A file for each tensor, so that what each is read with is told apart.
