@@ -6,7 +6,7 @@ use crate::policy::LoaderSettings;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadOptions {
-    /// Threads that read.
+    /// Threads that read; 0 for one for each core, and four at least, since threads that wait for a disk need none.
     pub threads: usize,
     /// Most bytes that a thread reads at a time.
     pub chunk: u64,
@@ -26,7 +26,7 @@ pub struct LoadOptions {
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 4, chunk: 2 << 20, queue_depth: 32, gap: 64 << 10, cached_gap: 4 << 10, budget: 32 << 20 }
+        Self { threads: 0, chunk: 2 << 20, queue_depth: 32, gap: 64 << 10, cached_gap: 4 << 10, budget: 32 << 20 }
     }
 }
 
@@ -63,7 +63,11 @@ impl LoadOptions {
     #[must_use]
     pub(super) fn threads(&self, held: u64) -> usize {
         let most = usize::try_from(self.budget / held.max(1)).unwrap_or(usize::MAX);
-        self.threads.min(most).max(1)
+        let threads = match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).max(4),
+            threads => threads,
+        };
+        threads.min(most).max(1)
     }
 }
 
@@ -93,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_small_budget_means_fewer_threads_and_then_smaller_chunks() {
-        let few = options("budget = \"6MiB\"");
+        let few = options("threads = 4\nbudget = \"6MiB\"");
         assert_eq!((few.threads(few.chunk()), few.chunk()), (3, 2 << 20));
         let small = options("budget = \"256KiB\"");
         assert_eq!((small.threads(small.chunk()), small.chunk()), (1, 256 << 10));

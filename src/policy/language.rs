@@ -504,7 +504,12 @@ pub(crate) static LOADER: Shape = Shape {
         field("read", Words(READ), Default("\"auto\""), "How bytes are read where no rule says otherwise."),
         field("stage", Words(STAGE), Default("\"none\""), "Where bytes pass through where no rule says otherwise."),
         field("verify", Words(VERIFY), Default("\"none\""), "How bytes are verified where no rule says otherwise."),
-        field("threads", Integer { min: 1, max: 1024 }, Default("4"), "Threads that read."),
+        field(
+            "threads",
+            Integer { min: 0, max: 1024 },
+            Default("0"),
+            "Threads that read, as far as the budget has a chunk for each; `0` is one for each core, and four at least.",
+        ),
         field("chunk", String("size"), Default("\"2MiB\""), "Most bytes that a thread reads at a time."),
         field(
             "queue_depth",
