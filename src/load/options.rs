@@ -1,6 +1,7 @@
 //! What a loader may be told.
 
 use crate::policy::LoaderSettings;
+use crate::storage::DirectFile;
 
 /// How much a loader does at once. What the defaults cost is measured in `benches/load.rs`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +60,12 @@ impl LoadOptions {
         self.chunk.min(self.budget).max(Self::LEAST_CHUNK)
     }
 
-    /// Threads, as the budget allows: each may hold that many bytes that are not yet where they belong.
+    /// Threads, as the budget allows: each may hold that many bytes that are not yet where they belong, and a block of the disk
+    /// before and behind them.
     #[must_use]
     pub(super) fn threads(&self, held: u64) -> usize {
-        let most = usize::try_from(self.budget / held.max(1)).unwrap_or(usize::MAX);
+        let most =
+            usize::try_from(self.budget / held.saturating_add(2 * DirectFile::USUAL_BLOCK)).unwrap_or(usize::MAX);
         let threads = match self.threads {
             0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get).max(4),
             threads => threads,
@@ -97,7 +100,7 @@ mod tests {
 
     #[test]
     fn a_small_budget_means_fewer_threads_and_then_smaller_chunks() {
-        let few = options("threads = 4\nbudget = \"6MiB\"");
+        let few = options("threads = 4\nbudget = \"7MiB\"");
         assert_eq!((few.threads(few.chunk()), few.chunk()), (3, 2 << 20));
         let small = options("budget = \"256KiB\"");
         assert_eq!((small.threads(small.chunk()), small.chunk()), (1, 256 << 10));
