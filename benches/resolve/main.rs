@@ -2,8 +2,8 @@
 //!
 //! `cargo bench --bench resolve` prints a table. Each measurement of the matcher begins with an empty cache and takes
 //! every path in order: interning, classification and determinisation are part of it. All ways must give the same
-//! answers, and that is checked. `cargo bench --bench resolve -- matcher` leaves the other ways out; numbers choose
-//! the numbers of rules.
+//! answers, and that is checked. `cargo bench --bench resolve -- matcher` leaves the other ways out, `-- cold` all but
+//! the first column, which takes few seconds and is what a profile should see; numbers choose the numbers of rules.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and one that cannot go on has failed")]
 
@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let alone = arguments.iter().any(|argument| argument == "matcher");
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    let (alone, cold) = (has("matcher"), has("cold"));
     let mut sizes: Vec<usize> = arguments.iter().filter_map(|argument| argument.parse().ok()).collect();
     if sizes.is_empty() {
         sizes = SIZES.to_vec();
@@ -49,6 +50,11 @@ fn main() {
             .iter()
             .map(|tokens| Pattern::new(PatternSpec::Tokens(tokens.clone()), &separators).unwrap())
             .collect();
+        if cold {
+            let graph = build(&patterns, &separators, Config::new());
+            println!("{size:>7} {:>9.1} ns", time(&graph, &paths, RUNS));
+            continue;
+        }
         let mut compile = Vec::new();
         let (graph, graph_bytes) = counting::peak(|| {
             let mut graph = None;
@@ -61,14 +67,6 @@ fn main() {
             graph.unwrap()
         });
         let (answers, cache_bytes) = counting::peak(|| resolve(&graph, &paths));
-        let time = |graph: &MatcherGraph, paths: &[String], runs: usize| {
-            let runs = (0..runs).map(|_| {
-                let start = Instant::now();
-                black_box(resolve_only(graph, paths));
-                start.elapsed()
-            });
-            per_path(median(runs.collect()), paths.len())
-        };
         let in_order = time(&graph, &paths, RUNS);
         let in_no_order = time(&graph, &shuffled, RUNS);
         let simulated = time(&build(&patterns, &separators, Config::new().cache_capacity(0)), &paths, 1);
@@ -101,6 +99,16 @@ fn build(patterns: &[Pattern], separators: &Separators, config: Config) -> Match
     let rule = |pattern| Rule { name: "rule", pattern, excepts: vec![], conditional: false };
     let rules = patterns.iter().map(|pattern| rule(pattern.lowered())).collect();
     MatcherGraph::with_config(&[Table { name: "partition", mode: Mode::First, rules }], separators, config).unwrap()
+}
+
+/// Time per path, cold, the median of some runs.
+fn time(graph: &MatcherGraph, paths: &[String], runs: usize) -> f64 {
+    let runs = (0..runs).map(|_| {
+        let start = Instant::now();
+        black_box(resolve_only(graph, paths));
+        start.elapsed()
+    });
+    per_path(median(runs.collect()), paths.len())
 }
 
 /// The deciding rule of every path.
