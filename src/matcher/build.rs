@@ -9,6 +9,7 @@ use super::cut::Cutter;
 use super::futures::automaton;
 use super::graph::{Edge, Graph, MatcherGraph, Node, RuleEntry, TableEntry};
 use super::nfa::Mark;
+use super::outcomes::Deciders;
 use super::predicates::{PredicateId, PredicatesBuilder};
 use super::whole::WholePathsBuilder;
 use super::{Config, Mode, RuleIndex, TableId};
@@ -89,6 +90,7 @@ pub(super) fn compile(
         whole: builder.whole.finish(config.get_whole_path_capacity())?,
         config,
         graph: builder.graph,
+        deciders: Deciders::new(&builder.entries),
         tables: builder.entries,
         predicate_of: builder.predicate_of,
         predicates,

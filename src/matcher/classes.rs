@@ -92,9 +92,13 @@ impl Classes {
 
     /// A class as the automaton sees it.
     pub(super) fn symbol(&self, class: ClassId) -> Symbol<'_> {
-        let begin = class as usize * self.words;
         let literals = self.literals[class as usize] as usize;
-        Symbol { predicates: self.classes.get(class), literals, bits: &self.bits[begin..begin + self.words] }
+        Symbol { predicates: self.classes.get(class), literals, bits: self.bits(class) }
+    }
+
+    /// The predicates of a class, one bit for each predicate there is.
+    pub(super) fn bits(&self, class: ClassId) -> &[u64] {
+        &self.bits[class as usize * self.words..][..self.words]
     }
 
     /// Bytes in use, approximately.

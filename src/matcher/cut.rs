@@ -70,17 +70,27 @@ impl Cutter {
 
 /// Number of bytes that two texts begin with in common.
 pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let length = a.len().min(b.len());
+    let (a, b) = (&a[..length], &b[..length]);
     let (mut rest_a, mut rest_b, mut common) = (a, b, 0);
     while let (Some((word_a, tail_a)), Some((word_b, tail_b))) =
         (rest_a.split_first_chunk(), rest_b.split_first_chunk())
     {
-        let differ = u64::from_le_bytes(*word_a) ^ u64::from_le_bytes(*word_b);
-        if differ != 0 {
-            return common + differ.trailing_zeros() as usize / 8;
+        match first_difference(*word_a, *word_b) {
+            8 => (rest_a, rest_b, common) = (tail_a, tail_b, common + 8),
+            at => return common + at,
         }
-        (rest_a, rest_b, common) = (tail_a, tail_b, common + 8);
     }
-    common + rest_a.iter().zip(rest_b).take_while(|(a, b)| a == b).count()
+    match (a.last_chunk(), b.last_chunk()) {
+        // The last eight bytes, those once more that are known to be equal.
+        (Some(word_a), Some(word_b)) => length - 8 + first_difference(*word_a, *word_b),
+        _ => a.iter().zip(b).take_while(|(a, b)| a == b).count(),
+    }
+}
+
+/// The first byte in which two words differ; 8 if they are equal.
+fn first_difference(a: [u8; 8], b: [u8; 8]) -> usize {
+    (u64::from_le_bytes(a) ^ u64::from_le_bytes(b)).trailing_zeros() as usize / 8
 }
 
 #[cfg(test)]

@@ -190,7 +190,7 @@ impl<'g> Walk<'g> {
         let classes = tokens.iter().zip(places).map(classify).collect();
         let whole = graph.whole.as_ref().map_or_else(Vec::new, |whole| {
             let mut walk = whole.walk();
-            walk.walk(whole, path, 0);
+            walk.walk(whole, path);
             walk.matched().to_vec()
         });
         Self { graph, path: path.to_owned(), tokens, classes, whole }

@@ -50,6 +50,11 @@ pub(super) fn pair(first: u32, second: u32) -> u64 {
     fold((u64::from(first) << 32 | u64::from(second)) ^ SEEDS[0], SEEDS[1])
 }
 
+/// Adds a number to a hash.
+pub(super) fn more(hash: u64, word: u64) -> u64 {
+    fold(hash ^ SEEDS[0], word ^ SEEDS[1])
+}
+
 /// Hashes three numbers.
 pub(super) fn triple(words: [u64; 2], with: u64) -> u64 {
     fold(words[0] ^ SEEDS[0], words[1] ^ with.wrapping_mul(SEEDS[2]) ^ SEEDS[1])

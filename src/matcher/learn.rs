@@ -1,6 +1,7 @@
 //! What a walk does where it meets something new: works it out, and remembers it if there is room.
 
 use super::classes::ClassId;
+use super::endings::Endings;
 use super::nfa::{Symbol, set_bits};
 use super::outcomes::OutcomeId;
 use super::predicates::Place;
@@ -32,8 +33,7 @@ impl Matcher<'_> {
         if !self.has_room() {
             return None;
         }
-        let symbol = self.classes.symbol(class);
-        Some(self.strands.advance(&self.graph.nfa, from, class, symbol, &mut self.work.sets))
+        Some(self.strands.advance(&self.graph.nfa, from, class, &self.classes, &mut self.work.sets))
     }
 
     /// Remembers the tail of `path` from `start` on, if there is room.
@@ -58,7 +58,7 @@ impl Matcher<'_> {
                     std::mem::swap(set, next);
                 }
             }
-            let spawned = self.outcomes.intern(&self.graph.tables, found);
+            let spawned = self.outcomes.intern(found);
             self.tails.insert(&path.as_bytes()[start..], place, &classes, spawned)
         });
         self.work.classes = classes;
@@ -77,26 +77,30 @@ impl Matcher<'_> {
         }
     }
 
-    /// Works out what a tail makes of a strand, if there is room to remember it.
+    /// Works out what a tail makes of a strand, if there is room to remember it; and with it what those make of it that
+    /// were met next and differ in the last token only, such as a weight and its scale: they are likely to be asked for.
     #[cold]
     pub(super) fn learn_outcome(&mut self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
         if !self.has_room() {
             return None;
         }
-        let Work { set, next, found, .. } = &mut self.work;
-        found.clear();
+        let (before, _) = self.tails.classes(tail)?;
+        let Work { set, next, found, outcomes, .. } = &mut self.work;
         let mut states = self.strands.states(strand);
-        if let [classes @ .., last] = self.tails.classes(tail) {
-            for class in classes {
-                self.graph.nfa.step(states, self.classes.symbol(*class), next);
-                std::mem::swap(set, next);
-                states = set;
-            }
-            self.graph.nfa.end(states, self.classes.symbol(*last), found);
+        for class in before {
+            self.graph.nfa.step(states, self.classes.symbol(*class), next);
+            std::mem::swap(set, next);
+            states = set;
         }
-        let outcome = self.outcomes.intern(&self.graph.tables, found);
-        self.tails.set_outcome(strand, tail, outcome);
-        Some(outcome)
+        outcomes.clear();
+        for other in Endings::block_from(tail) {
+            let Some((_, last)) = self.tails.classes(other).filter(|classes| classes.0 == before) else { break };
+            found.clear();
+            self.graph.nfa.end(states, self.classes.symbol(last), found);
+            outcomes.push(self.outcomes.intern(found));
+        }
+        self.endings.insert(strand, tail, outcomes);
+        outcomes.first().copied()
     }
 
     /// Walks the whole path without remembering anything, and sets the answer, an outcome of `passing`.
@@ -129,8 +133,8 @@ impl Matcher<'_> {
         }
         let matched = self.whole.as_ref().map_or(&[] as &[u32], WholeWalk::matched);
         graph.whole.iter().flat_map(|whole| whole.marks(matched)).for_each(|mark| found.add(mark));
-        self.passing.clear(&graph.tables);
-        let outcome = self.passing.intern(&graph.tables, found);
+        self.passing.clear();
+        let outcome = self.passing.intern(found);
         self.answer = Some(outcome);
     }
 
@@ -138,6 +142,7 @@ impl Matcher<'_> {
         let used = self.classes.memory()
             + self.strands.memory()
             + self.tails.memory()
+            + self.endings.memory()
             + self.outcomes.memory()
             + self.whole.as_ref().map_or(0, WholeWalk::memory)
             + 4 * self.spawned.capacity();

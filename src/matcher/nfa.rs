@@ -77,6 +77,20 @@ impl Symbol<'_> {
     }
 }
 
+/// Some of the predicates in one word of [`Symbol::bits`].
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mask {
+    word: u32,
+    mask: u64,
+}
+
+impl Mask {
+    /// Those of the predicates that a token satisfies.
+    pub(super) fn of(self, bits: &[u64]) -> u64 {
+        bits[self.word as usize] & self.mask
+    }
+}
+
 /// What a path matches, as it is found.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -193,6 +207,24 @@ impl Nfa {
         for gap in &self.floating {
             self.follow(*gap, symbol, |way| self.find_at(way, found));
         }
+    }
+
+    /// Adds to `masks` the predicates that a set asks for; `false` when that takes more than `most`.
+    pub(super) fn masks(&self, set: &[StateId], most: usize, masks: &mut Vec<Mask>) -> bool {
+        let begin = masks.len();
+        let ways = |id: &StateId| {
+            let state = self.state(*id);
+            &self.ways[state.literals.start as usize..state.others_end as usize]
+        };
+        for way in set.iter().flat_map(ways) {
+            let (word, bit) = (way.predicate.0 / 64, 1 << (way.predicate.0 % 64));
+            match masks[begin..].iter().rposition(|mask| mask.word == word) {
+                Some(at) => masks[begin + at].mask |= bit,
+                None if masks.len() == begin + most => return false,
+                None => masks.push(Mask { word, mask: bit }),
+            }
+        }
+        true
     }
 
     /// Whether nothing can become of a set but what it is.

@@ -1,5 +1,7 @@
 //! What the end of a path means for the tables: marks, and the rules that they leave each table with.
 
+use std::ops::Range;
+
 use hashbrown::HashTable;
 
 use super::graph::TableEntry;
@@ -9,21 +11,61 @@ use super::nfa::{Found, Mark, NONE};
 use super::{Mode, RuleIndex, TableId};
 
 /// A list of marks. Equal lists have equal numbers.
+///
+/// `NOTHING` comes first, then the outcomes that consist of one rule that decides, by table and rule: most outcomes are
+/// of these two kinds, and their numbers say all there is to know. Other outcomes are numbered as they come.
 pub(super) type OutcomeId = u32;
 
 /// No marks.
 pub(super) const NOTHING: OutcomeId = 0;
 
+/// The outcomes that consist of one rule that decides.
+#[derive(Debug)]
+pub(super) struct Deciders {
+    /// Per table, the outcomes of its rules.
+    of_tables: Vec<Range<OutcomeId>>,
+    /// The first number of an outcome of another kind.
+    end: OutcomeId,
+    /// Every rule of the largest table, so that a rule can be answered with as a list of one.
+    rules: Vec<RuleIndex>,
+}
+
+impl Deciders {
+    pub(super) fn new(tables: &[TableEntry]) -> Self {
+        let mut of_tables = Vec::with_capacity(tables.len());
+        let mut end = NOTHING + 1;
+        for table in tables {
+            let begin = end;
+            end += number(table.rules.len());
+            of_tables.push(begin..end);
+        }
+        let largest = tables.iter().map(|table| table.rules.len()).max().unwrap_or(0);
+        Self { of_tables, end, rules: (0..number(largest)).map(RuleIndex).collect() }
+    }
+
+    /// The outcome of a rule.
+    fn outcome(&self, table: usize, rule: u32) -> OutcomeId {
+        self.of_tables[table].start + rule
+    }
+
+    /// The rule of a table that decides in an outcome before `end`, if one does.
+    #[inline]
+    fn rule(&self, outcome: OutcomeId, table: usize) -> Option<u32> {
+        let outcomes = &self.of_tables[table];
+        outcomes.contains(&outcome).then(|| outcome - outcomes.start)
+    }
+}
+
 /// The outcomes met so far.
 #[derive(Debug)]
-pub(super) struct Outcomes {
-    tables: usize,
+pub(super) struct Outcomes<'g> {
+    tables: &'g [TableEntry],
+    deciders: &'g Deciders,
+    /// The marks of the outcomes from `deciders.end` on.
     marks: Lists<Mark>,
-    /// Per table and rule, the outcome that the rule decides and that has no other mark; `NOTHING` = not known.
-    of_rule: Vec<Vec<OutcomeId>>,
-    /// Per outcome and table.
+    /// The same per outcome and table.
     parts: Vec<Part>,
-    /// The rules of all outcomes and tables.
+    /// Their rules, all tables'.
     rules: Vec<RuleIndex>,
     merged: HashTable<Merged>,
 }
@@ -46,64 +88,48 @@ struct Merged {
     to: OutcomeId,
 }
 
-impl Outcomes {
-    pub(super) fn new(tables: &[TableEntry]) -> Self {
-        let mut outcomes = Self {
-            tables: tables.len(),
-            marks: Lists::new(),
-            of_rule: vec![Vec::new(); tables.len()],
-            parts: Vec::new(),
-            rules: Vec::new(),
-            merged: HashTable::new(),
-        };
-        outcomes.clear(tables);
-        outcomes
+impl<'g> Outcomes<'g> {
+    pub(super) fn new(tables: &'g [TableEntry], deciders: &'g Deciders) -> Self {
+        Self { tables, deciders, marks: Lists::new(), parts: Vec::new(), rules: Vec::new(), merged: HashTable::new() }
     }
 
     /// The rules that an outcome leaves a table with.
+    #[inline]
     pub(super) fn rules(&self, outcome: OutcomeId, table: TableId) -> &[RuleIndex] {
-        let part = self.part(outcome, table.index());
-        &self.rules[part.start as usize..part.end as usize]
+        if outcome < self.deciders.end {
+            let rule = self.deciders.rule(outcome, table.index());
+            rule.map_or(&[], |rule| &self.deciders.rules[rule as usize..][..1])
+        } else {
+            let part = self.part(outcome, table.index());
+            &self.rules[part.start as usize..part.end as usize]
+        }
     }
 
     /// The outcome of what was found; may sort it and drop what does not matter.
-    pub(super) fn intern(&mut self, tables: &[TableEntry], found: &mut Found) -> OutcomeId {
+    pub(super) fn intern(&mut self, found: &mut Found) -> OutcomeId {
         let Found { decided, marks } = found;
-        // Mostly there is no rule, or one that decides.
-        let mut known = None;
+        if !marks.is_empty() {
+            marks.retain(|mark| mark.rule.0 < decided[mark.table.index()]);
+        }
         if marks.is_empty() {
             let mut of_tables = decided.iter().enumerate().filter(|(_, rule)| **rule != NONE);
             match (of_tables.next(), of_tables.next()) {
                 (None, _) => return NOTHING,
-                (Some((table, rule)), None) => {
-                    let rule = *rule as usize;
-                    match self.of_rule[table].get(rule) {
-                        Some(outcome) if *outcome != NOTHING => return *outcome,
-                        _ => known = Some((table, rule)),
-                    }
-                }
+                (Some((table, rule)), None) => return self.deciders.outcome(table, *rule),
                 _ => {}
             }
         }
-        marks.retain(|mark| mark.rule.0 < decided[mark.table.index()]);
         for (table, rule) in (0..).zip(decided.iter()).filter(|(_, rule)| **rule != NONE) {
             marks.push(Mark { table: TableId(table), rule: RuleIndex(*rule), veto: false, decides: true });
         }
         // Sorts a rule's veto after its match.
         marks.sort_unstable();
         marks.dedup();
-        let outcome = self.marks.intern(marks);
-        if outcome as usize * self.tables == self.parts.len() {
-            self.judge(tables, marks);
+        let at = self.marks.intern(marks);
+        if at as usize * self.tables.len() == self.parts.len() {
+            self.judge(marks);
         }
-        if let Some((table, rule)) = known {
-            let of_rule = &mut self.of_rule[table];
-            if of_rule.len() <= rule {
-                of_rule.resize(rule + 1, NOTHING);
-            }
-            of_rule[rule] = outcome;
-        }
-        outcome
+        self.deciders.end + at
     }
 
     /// The outcome of two together, where it is known.
@@ -113,12 +139,11 @@ impl Outcomes {
     }
 
     /// Remembers the outcome of two together.
-    pub(super) fn merge(&mut self, tables: &[TableEntry], a: OutcomeId, b: OutcomeId) -> OutcomeId {
-        let mut found = Found::new(self.tables);
-        for mark in self.marks.get(a).iter().chain(self.marks.get(b)) {
-            found.add(*mark);
-        }
-        let to = self.intern(tables, &mut found);
+    pub(super) fn merge(&mut self, a: OutcomeId, b: OutcomeId) -> OutcomeId {
+        let mut found = Found::new(self.tables.len());
+        self.add_marks(a, &mut found);
+        self.add_marks(b, &mut found);
+        let to = self.intern(&mut found);
         let from = (a.min(b), a.max(b));
         let hash = |merged: &Merged| hash::pair(merged.from.0, merged.from.1);
         self.merged.insert_unique(hash::pair(from.0, from.1), Merged { from, to }, hash);
@@ -138,15 +163,12 @@ impl Outcomes {
         }
     }
 
-    /// Forgets everything but the outcome of no marks.
-    pub(super) fn clear(&mut self, tables: &[TableEntry]) {
+    /// Forgets everything.
+    pub(super) fn clear(&mut self) {
         self.marks.clear();
-        self.of_rule.iter_mut().for_each(Vec::clear);
         self.parts.clear();
         self.rules.clear();
         self.merged.clear();
-        self.marks.intern(&[]);
-        self.judge(tables, &[]);
     }
 
     /// Bytes in use, approximately.
@@ -155,17 +177,32 @@ impl Outcomes {
             + size_of::<Part>() * self.parts.capacity()
             + size_of::<RuleIndex>() * self.rules.capacity()
             + self.merged.allocation_size()
-            + self.of_rule.iter().map(|of_rule| 4 * of_rule.capacity()).sum::<usize>()
     }
 
-    fn part(&self, outcome: OutcomeId, table: usize) -> &Part {
-        &self.parts[outcome as usize * self.tables + table]
+    #[inline]
+    fn part(&self, outcome: OutcomeId, table: usize) -> Part {
+        if outcome < self.deciders.end {
+            let first_rule = self.deciders.rule(outcome, table).unwrap_or(NONE);
+            Part { first_rule, decides: true, start: 0, end: 0 }
+        } else {
+            self.parts[(outcome - self.deciders.end) as usize * self.tables.len() + table]
+        }
+    }
+
+    fn add_marks(&self, outcome: OutcomeId, found: &mut Found) {
+        if outcome < self.deciders.end {
+            for (table, decided) in found.decided.iter_mut().enumerate() {
+                *decided = self.deciders.rule(outcome, table).map_or(*decided, |rule| rule.min(*decided));
+            }
+        } else {
+            self.marks.get(outcome - self.deciders.end).iter().for_each(|mark| found.add(*mark));
+        }
     }
 
     /// Works out the rules that marks leave each table with.
-    fn judge(&mut self, tables: &[TableEntry], marks: &[Mark]) {
+    fn judge(&mut self, marks: &[Mark]) {
         let mut rest = marks;
-        for (index, table) in tables.iter().enumerate() {
+        for (index, table) in self.tables.iter().enumerate() {
             let first = rest.first().filter(|mark| mark.table.index() == index);
             let mut part = Part {
                 first_rule: first.map_or(NONE, |mark| mark.rule.0),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::classes::{ClassId, Classes};
 use super::cut::common_prefix;
+use super::endings::Endings;
 use super::lists::number;
 use super::nfa::{Found, StateId};
 use super::outcomes::{NOTHING, OutcomeId, Outcomes};
@@ -24,12 +25,15 @@ pub struct Matcher<'g> {
     pub(super) spawned: Vec<StrandId>,
     pub(super) strands: Strands,
     pub(super) tails: Tails,
-    pub(super) outcomes: Outcomes,
+    pub(super) endings: Endings,
+    pub(super) outcomes: Outcomes<'g>,
     pub(super) whole: Option<WholeWalk>,
-    /// The path resolved last.
-    previous: Vec<u8>,
-    /// Where its tokens begin, as far as they were walked. Never empty: the first token begins at 0.
+    /// The last token of the path resolved last that it was walked to. The first begins at 0.
+    step: Step,
+    /// The tokens before it.
     steps: Vec<Step>,
+    /// That path up to the last step.
+    stem: Vec<u8>,
     /// The strands of all steps, end to end.
     active: Vec<StrandId>,
     /// The outcome of the path resolved last, if one holds the answers of all tables.
@@ -37,7 +41,7 @@ pub struct Matcher<'g> {
     /// Failing that, per table, the outcome that holds its answer.
     answers: Vec<OutcomeId>,
     /// The outcome of a path that may not be remembered, in place of `outcomes`.
-    pub(super) passing: Outcomes,
+    pub(super) passing: Outcomes<'g>,
     pub(super) work: Work,
     joined: String,
 }
@@ -68,12 +72,13 @@ pub(super) struct Work {
     /// The outcomes that make up that of a path: one, and all others that are not `NOTHING`.
     first_part: OutcomeId,
     parts: Vec<OutcomeId>,
+    pub(super) outcomes: Vec<OutcomeId>,
 }
 
 /// What one path matches, table by table.
 #[derive(Debug, Clone, Copy)]
 pub struct Matches<'m> {
-    outcomes: &'m Outcomes,
+    outcomes: &'m Outcomes<'m>,
     answer: Option<OutcomeId>,
     answers: &'m [OutcomeId],
 }
@@ -86,6 +91,7 @@ impl<'m> Matches<'m> {
     ///
     /// When `table` is of another graph.
     #[must_use]
+    #[inline]
     pub fn candidates(&self, table: TableId) -> &'m [RuleIndex] {
         self.outcomes.rules(self.answer.unwrap_or_else(|| self.answers[table.index()]), table)
     }
@@ -102,14 +108,16 @@ impl<'g> Matcher<'g> {
             spawned: Vec::new(),
             strands,
             tails: Tails::new(),
-            outcomes: Outcomes::new(&graph.tables),
+            endings: Endings::new(),
+            outcomes: Outcomes::new(&graph.tables, &graph.deciders),
             whole: graph.whole.as_ref().map(WholePaths::walk),
-            previous: Vec::new(),
-            steps: vec![Step { start: 0, place: 0, begin: 0, end: number(active.len()) }],
+            step: Step { start: 0, place: 0, begin: 0, end: number(active.len()) },
+            steps: Vec::new(),
+            stem: Vec::new(),
             active,
             answer: None,
             answers: vec![NOTHING; graph.tables.len()],
-            passing: Outcomes::new(&graph.tables),
+            passing: Outcomes::new(&graph.tables, &graph.deciders),
             work: Work {
                 set: Vec::new(),
                 next: Vec::new(),
@@ -120,6 +128,7 @@ impl<'g> Matcher<'g> {
                 found: Found::new(graph.tables.len()),
                 first_part: NOTHING,
                 parts: Vec::new(),
+                outcomes: Vec::new(),
             },
             joined: String::new(),
         }
@@ -132,6 +141,7 @@ impl<'g> Matcher<'g> {
     }
 
     /// Resolves a path, cut at the graph's separators.
+    #[inline]
     pub fn resolve(&mut self, path: &str) -> Matches<'_> {
         let known = self.walk(path);
         self.matches(known)
@@ -173,92 +183,110 @@ impl<'g> Matcher<'g> {
         if path.len() > LONGEST {
             return self.walk_monster(path);
         }
-        let text = path.as_bytes();
-        let common = common_prefix(&self.previous, text);
-        self.previous.truncate(common);
-        self.previous.extend_from_slice(&text[common..]);
-        while let [_, .., last] = self.steps.as_slice()
-            && last.start as usize > common
-        {
-            self.steps.pop();
-        }
-        let Some(&step) = self.steps.last() else { return false };
-        self.active.truncate(step.end as usize);
-        let known = match self.tail(path, step) {
-            Some(tail) => self.end(tail).is_some(),
-            None => false,
+        let tail = match self.follow(path) {
+            None => self.tail(path),
+            found => found,
         };
-        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
-            walk.walk(whole, path, common);
-            if known && self.end_whole().is_some() {
-                return true;
-            }
-        } else if known {
-            return true;
+        let known = tail.is_some_and(|tail| self.end(tail).is_some());
+        if self.whole.is_some() {
+            return self.walk_whole(path, known);
         }
-        self.walk_loose(path);
-        false
+        if !known {
+            self.walk_loose(path);
+        }
+        known
+    }
+
+    /// Walks the whole-path regexes; `known` is whether the answers so far are.
+    #[inline(never)]
+    fn walk_whole(&mut self, path: &str, mut known: bool) -> bool {
+        if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
+            walk.walk(whole, path);
+            known = known && self.end_whole().is_some();
+        }
+        if !known {
+            self.walk_loose(path);
+        }
+        known
     }
 
     /// Walks a path whose places cannot be numbered.
     #[cold]
     fn walk_monster(&mut self, path: &str) -> bool {
         if let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) {
-            walk.walk(whole, path, 0);
+            walk.walk(whole, path);
+            walk.forget();
         }
-        // The next path has nothing in common with this one.
-        self.previous.clear();
         self.walk_loose(path);
         false
     }
 
-    /// Walks from the last step to where a tail begins that is known, failing that to behind the last number. `None`
-    /// when what the walk leads to is not known and may not be remembered.
-    fn tail(&mut self, path: &str, mut step: Step) -> Option<TailId> {
+    /// The tail behind the last step, for a path that is there and goes on as one did before it. Most paths do.
+    fn follow(&mut self, path: &str) -> Option<TailId> {
+        let rest = path.as_bytes().strip_prefix(self.stem.as_slice())?;
+        self.tails.follow(rest, self.step.place)
+    }
+
+    /// Walks from the last step that is in common to where a tail begins that is known, failing that to behind the last
+    /// number. `None` when what the walk leads to is not known and may not be remembered.
+    #[inline(never)]
+    fn tail(&mut self, path: &str) -> Option<TailId> {
+        self.rewind(common_prefix(&self.stem, path.as_bytes()));
         loop {
-            let rest = &path.as_bytes()[step.start as usize..];
+            let rest = &path.as_bytes()[self.step.start as usize..];
             // What begins with a number is unlikely to be known.
             if !rest.first().is_some_and(u8::is_ascii_digit) {
-                return match self.tails.find(rest, step.place) {
-                    None => self.new_tail(path, step),
+                return match self.tails.find(rest, self.step.place) {
+                    None => self.new_tail(path),
                     found => found,
                 };
             }
-            match self.token(path, step)? {
-                Some(next) => step = next,
-                None => return self.new_tail(path, step),
+            if !self.token(path)? {
+                return self.new_tail(path);
             }
         }
+    }
+
+    /// Takes back the steps behind the first `common` bytes.
+    fn rewind(&mut self, common: usize) {
+        while self.step.start as usize > common
+            && let Some(step) = self.steps.pop()
+        {
+            self.step = step;
+        }
+        self.stem.truncate(self.step.start as usize);
+        self.active.truncate(self.step.end as usize);
     }
 
     /// Walks behind the last number, and remembers the tail from there.
     #[cold]
-    fn new_tail(&mut self, path: &str, mut step: Step) -> Option<TailId> {
-        let rest = &path.as_bytes()[step.start as usize..];
-        let end = step.start as usize + behind_numbers(rest, |byte| self.graph.cutter.may_cut(byte));
-        while (step.start as usize) < end
-            && let Some(next) = self.token(path, step)?
-        {
-            step = next;
-        }
-        match self.tails.find(&path.as_bytes()[step.start as usize..], step.place) {
-            None => self.learn_tail(path, step.start as usize, step.place),
+    fn new_tail(&mut self, path: &str) -> Option<TailId> {
+        let begin = self.step.start as usize;
+        let end = begin + behind_numbers(&path.as_bytes()[begin..], |byte| self.graph.cutter.may_cut(byte));
+        while (self.step.start as usize) < end && self.token(path)? {}
+        let Step { start, place, .. } = self.step;
+        match self.tails.find(&path.as_bytes()[start as usize..], place) {
+            None => self.learn_tail(path, start as usize, place),
             found => found,
         }
     }
 
-    /// Takes the token that begins at `step`, the last. Returns the next step; the inner `None` when there is none.
-    fn token(&mut self, path: &str, step: Step) -> Option<Option<Step>> {
-        let Some(cut) = self.graph.cutter.cut(path, step.start as usize) else { return Some(None) };
-        self.step(&path[step.start as usize..cut.end], step.place)?;
-        let next = Step { start: number(cut.next), place: cut.place, begin: step.end, end: number(self.active.len()) };
-        self.steps.push(next);
-        Some(Some(next))
+    /// Takes the token that begins at the last step, unless it is the path's last: then it returns `false`. `None` when
+    /// it leads to what is not known and may not be remembered.
+    fn token(&mut self, path: &str) -> Option<bool> {
+        let start = self.step.start as usize;
+        let Some(cut) = self.graph.cutter.cut(path, start) else { return Some(false) };
+        self.take(&path[start..cut.end], self.step.place)?;
+        self.stem.extend_from_slice(&path.as_bytes()[start..cut.next]);
+        let (begin, end) = (self.step.end, number(self.active.len()));
+        self.steps.push(self.step);
+        self.step = Step { start: number(cut.next), place: cut.place, begin, end };
+        Some(true)
     }
 
     /// Takes one token: appends the strands after it to those before. `None`, with nothing appended, when it leads to
     /// what is not known and may not be remembered.
-    fn step(&mut self, token: &str, place: Place) -> Option<()> {
+    fn take(&mut self, token: &str, place: Place) -> Option<()> {
         let class = self.classes.find(token.as_bytes(), place).or_else(|| self.learn(token, place))?;
         let Range { start: begin, end } = self.last();
         let mut has_winner = false;
@@ -268,7 +296,7 @@ impl<'g> Matcher<'g> {
                 self.push(from, end, &mut has_winner);
                 continue;
             }
-            let Some(to) = self.strands.next(from, class).or_else(|| self.advance(from, class)) else {
+            let Some(to) = self.strands.next(from, class, &self.classes).or_else(|| self.advance(from, class)) else {
                 self.active.truncate(end);
                 return None;
             };
@@ -291,7 +319,7 @@ impl<'g> Matcher<'g> {
 
     /// The strands of the last step.
     fn last(&self) -> Range<usize> {
-        self.steps.last().map_or(0..0, |step| step.begin as usize..step.end as usize)
+        self.step.begin as usize..self.step.end as usize
     }
 
     /// Sets the answers from the last step and what follows it.
@@ -300,7 +328,7 @@ impl<'g> Matcher<'g> {
         self.work.parts.clear();
         for at in self.last() {
             let strand = self.active[at];
-            let outcome = match self.tails.outcome(strand, tail) {
+            let outcome = match self.endings.find(strand, tail) {
                 Some(outcome) => outcome,
                 None => self.learn_outcome(strand, tail)?,
             };
@@ -325,7 +353,7 @@ impl<'g> Matcher<'g> {
                 let found = &mut self.work.found;
                 found.clear();
                 whole.marks(walk.matched()).for_each(|mark| found.add(mark));
-                let outcome = self.outcomes.intern(&self.graph.tables, found);
+                let outcome = self.outcomes.intern(found);
                 walk.set_outcome(outcome);
                 outcome
             }
@@ -361,7 +389,7 @@ impl<'g> Matcher<'g> {
             let part = self.work.parts[at];
             merged = match self.outcomes.merged(merged, part) {
                 Some(merged) => merged,
-                None if self.has_room() => self.outcomes.merge(&self.graph.tables, merged, part),
+                None if self.has_room() => self.outcomes.merge(merged, part),
                 None => return None,
             };
         }

@@ -6,10 +6,10 @@
 
 use hashbrown::HashTable;
 
-use super::classes::ClassId;
+use super::classes::{ClassId, Classes};
 use super::hash;
-use super::lists::Lists;
-use super::nfa::{NONE, Nfa, StateId, Symbol};
+use super::lists::{Lists, number};
+use super::nfa::{Mask, NONE, Nfa, StateId};
 
 /// A remembered set of states.
 pub(super) type StrandId = u32;
@@ -24,8 +24,24 @@ pub(super) struct Strands {
     outlooks: Vec<Outlook>,
     /// Per strand and table.
     prospects: Vec<Prospect>,
+    /// Per strand, what it asks of tokens; `None` until it meets one.
+    asks: Vec<Option<Asks>>,
+    masks: Vec<Mask>,
     transitions: HashTable<Transition>,
 }
+
+/// What a strand asks of tokens. Tokens that agree in this lead to the same strands: of 256 experts, the rules about one
+/// layer may tell apart the even, the odd, and number 7.
+#[derive(Debug, Clone, Copy)]
+enum Asks {
+    /// The predicates in these of `Strands::masks`.
+    Some { start: u32, end: u32 },
+    /// Too many predicates: tokens are compared by their whole class.
+    All,
+}
+
+/// More masks than this are too many.
+const MOST_MASKS: usize = 16;
 
 /// What can become of a strand.
 #[derive(Debug, Clone, Copy)]
@@ -47,14 +63,23 @@ struct Prospect {
 
 #[derive(Debug, Clone, Copy)]
 struct Transition {
+    hash: u64,
     from: StrandId,
+    /// One of the classes that lead there.
     class: ClassId,
     to: [StrandId; 2],
 }
 
 impl Strands {
     pub(super) fn new() -> Self {
-        Self { sets: Lists::new(), outlooks: Vec::new(), prospects: Vec::new(), transitions: HashTable::new() }
+        Self {
+            sets: Lists::new(),
+            outlooks: Vec::new(),
+            prospects: Vec::new(),
+            asks: Vec::new(),
+            masks: Vec::new(),
+            transitions: HashTable::new(),
+        }
     }
 
     /// The strand of a set.
@@ -75,15 +100,24 @@ impl Strands {
                 }
             }
             let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
+            self.asks.push(None);
             self.outlooks.push(Outlook { has_winner, is_settled: nfa.is_settled(set) });
         }
         id
     }
 
     /// The strands after a token, where they are known; those that are not there are `DEAD`.
-    pub(super) fn next(&self, from: StrandId, class: ClassId) -> Option<[StrandId; 2]> {
-        let is = |known: &Transition| known.from == from && known.class == class;
-        self.transitions.find(hash::pair(from, class), is).map(|known| known.to)
+    pub(super) fn next(&self, from: StrandId, class: ClassId, classes: &Classes) -> Option<[StrandId; 2]> {
+        let asks = self.asks[from as usize]?;
+        let agrees = |other: ClassId| match asks {
+            Asks::Some { start, end } => {
+                let (bits, others) = (classes.bits(class), classes.bits(other));
+                self.masks[start as usize..end as usize].iter().all(|mask| mask.of(bits) == mask.of(others))
+            }
+            Asks::All => false,
+        };
+        let is = |known: &Transition| known.from == from && (known.class == class || agrees(known.class));
+        self.transitions.find(self.hash(from, asks, class, classes), is).map(|known| known.to)
     }
 
     /// Works out the strands after a token and remembers them.
@@ -93,15 +127,44 @@ impl Strands {
         nfa: &Nfa,
         from: StrandId,
         class: ClassId,
-        symbol: Symbol<'_>,
+        classes: &Classes,
         scratch: &mut [Vec<StateId>; 2],
     ) -> [StrandId; 2] {
         let [to, apart] = scratch;
-        nfa.step_apart(self.sets.get(from), symbol, to, apart);
+        nfa.step_apart(self.sets.get(from), classes.symbol(class), to, apart);
         let to = [self.intern(nfa, to), self.intern(nfa, apart)];
-        let transition = Transition { from, class, to };
-        self.transitions.insert_unique(hash::pair(from, class), transition, |t| hash::pair(t.from, t.class));
+        let asks = match self.asks[from as usize] {
+            Some(asks) => asks,
+            None => self.ask(nfa, from),
+        };
+        let hash = self.hash(from, asks, class, classes);
+        self.transitions.insert_unique(hash, Transition { hash, from, class, to }, |known| known.hash);
         to
+    }
+
+    /// Works out what a strand asks of tokens.
+    fn ask(&mut self, nfa: &Nfa, strand: StrandId) -> Asks {
+        let start = self.masks.len();
+        let asks = if nfa.masks(self.sets.get(strand), MOST_MASKS, &mut self.masks) {
+            Asks::Some { start: number(start), end: number(self.masks.len()) }
+        } else {
+            self.masks.truncate(start);
+            Asks::All
+        };
+        self.asks[strand as usize] = Some(asks);
+        asks
+    }
+
+    /// A hash of a strand and what it asks of a class.
+    fn hash(&self, from: StrandId, asks: Asks, class: ClassId, classes: &Classes) -> u64 {
+        match asks {
+            Asks::Some { start, end } => {
+                let masks = &self.masks[start as usize..end as usize];
+                let bits = classes.bits(class);
+                masks.iter().fold(hash::pair(from, 0), |hash, mask| hash::more(hash, mask.of(bits)))
+            }
+            Asks::All => hash::pair(from, class),
+        }
     }
 
     /// What can become of a strand.
@@ -138,5 +201,7 @@ impl Strands {
             + self.transitions.allocation_size()
             + size_of::<Outlook>() * self.outlooks.capacity()
             + size_of::<Prospect>() * self.prospects.capacity()
+            + size_of::<Option<Asks>>() * self.asks.capacity()
+            + size_of::<Mask>() * self.masks.capacity()
     }
 }

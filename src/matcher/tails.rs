@@ -1,7 +1,7 @@
 //! Tails: how paths end, looked up in one piece.
 //!
-//! Behind the number of a layer or of an expert, many paths go on alike. What a strand makes of such an ending is worked
-//! out once and then looked up by the ending's whole text.
+//! Behind the number of a layer or of an expert, many paths go on alike. Such an ending is looked at once and then found
+//! by its whole text.
 
 use hashbrown::HashTable;
 
@@ -10,7 +10,6 @@ use super::hash;
 use super::lists::number;
 use super::outcomes::OutcomeId;
 use super::predicates::Place;
-use super::strands::StrandId;
 
 /// A text from the beginning of a token to the end of a path, and the place of that token.
 pub(super) type TailId = u32;
@@ -22,7 +21,6 @@ pub(super) struct Tails {
     tails: Vec<Tail>,
     text: Vec<u8>,
     classes: Vec<ClassId>,
-    outcomes: HashTable<Known>,
     /// The tail found last.
     last: TailId,
 }
@@ -41,36 +39,29 @@ struct Tail {
     classes: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    strand: StrandId,
-    tail: TailId,
-    outcome: OutcomeId,
-}
-
 impl Tails {
     pub(super) fn new() -> Self {
-        Self {
-            ids: HashTable::new(),
-            tails: Vec::new(),
-            text: Vec::new(),
-            classes: Vec::new(),
-            outcomes: HashTable::new(),
-            last: 0,
+        Self { ids: HashTable::new(), tails: Vec::new(), text: Vec::new(), classes: Vec::new(), last: 0 }
+    }
+
+    /// The tail with this text, if it was the one to follow the tail found last when that was found before.
+    pub(super) fn follow(&mut self, text: &[u8], place: Place) -> Option<TailId> {
+        // Modules list their tensors in the same order again and again.
+        let follower = self.tails.get(self.last as usize)?.follower;
+        if !self.is(follower, text, place) {
+            return None;
         }
+        self.last = follower;
+        Some(follower)
     }
 
     /// The tail with this text, if it is known.
     pub(super) fn find(&mut self, text: &[u8], place: Place) -> Option<TailId> {
-        // Modules list their tensors in the same order again and again.
-        let last = self.tails.get(self.last as usize)?;
-        let found = if self.is(last.follower, text, place) {
-            last.follower
-        } else {
-            let found = *self.ids.find(hash::text(text, place), |known| self.is(*known, text, place))?;
-            self.tails[self.last as usize].follower = found;
-            found
-        };
+        if let Some(follower) = self.follow(text, place) {
+            return Some(follower);
+        }
+        let found = *self.ids.find(hash::text(text, place), |known| self.is(*known, text, place))?;
+        self.tails[self.last as usize].follower = found;
         self.last = found;
         Some(found)
     }
@@ -108,29 +99,16 @@ impl Tails {
         self.tails[tail as usize].spawned
     }
 
-    /// The classes of a tail's tokens.
-    pub(super) fn classes(&self, tail: TailId) -> &[ClassId] {
-        let begin = self.tails[tail as usize].classes as usize;
+    /// The classes of a tail's tokens, the last apart.
+    pub(super) fn classes(&self, tail: TailId) -> Option<(&[ClassId], ClassId)> {
+        let begin = self.tails.get(tail as usize)?.classes as usize;
         let end = self.tails.get(tail as usize + 1).map_or(self.classes.len(), |next| next.classes as usize);
-        &self.classes[begin..end]
-    }
-
-    /// The outcome of a strand at the end of a tail, where it is known.
-    pub(super) fn outcome(&self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
-        let is = |known: &Known| known.strand == strand && known.tail == tail;
-        self.outcomes.find(hash::pair(strand, tail), is).map(|known| known.outcome)
-    }
-
-    /// Remembers the outcome of a strand at the end of a tail.
-    pub(super) fn set_outcome(&mut self, strand: StrandId, tail: TailId, outcome: OutcomeId) {
-        let known = Known { strand, tail, outcome };
-        self.outcomes.insert_unique(hash::pair(strand, tail), known, |known| hash::pair(known.strand, known.tail));
+        self.classes[begin..end].split_last().map(|(last, others)| (others, *last))
     }
 
     /// Bytes in use, approximately.
     pub(super) fn memory(&self) -> usize {
         self.ids.allocation_size()
-            + self.outcomes.allocation_size()
             + self.text.capacity()
             + size_of::<Tail>() * self.tails.capacity()
             + 4 * self.classes.capacity()

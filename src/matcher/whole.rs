@@ -9,6 +9,7 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::BuildError;
+use super::cut::common_prefix;
 use super::lists::Lists;
 use super::nfa::Mark;
 use super::outcomes::{NOTHING, OutcomeId};
@@ -123,6 +124,7 @@ impl WholePaths {
     pub(super) fn walk(&self) -> WholeWalk {
         WholeWalk {
             cache: self.dfa.create_cache(),
+            previous: Vec::new(),
             cleared: 0,
             checkpoints: Vec::new(),
             fallback: None,
@@ -137,9 +139,11 @@ impl WholePaths {
 #[derive(Debug)]
 pub(super) struct WholeWalk {
     cache: dfa::Cache,
+    /// The path walked last.
+    previous: Vec<u8>,
     /// How often the cache had been cleared when the checkpoints were made; clearing voids them.
     cleared: usize,
-    /// The state after every [`STRIDE`] bytes of the path walked last.
+    /// The state after every [`STRIDE`] bytes of that path.
     checkpoints: Vec<LazyStateID>,
     fallback: Option<(pikevm::Cache, PatternSet)>,
     /// The regexes that match the path walked last, in order.
@@ -152,8 +156,11 @@ pub(super) struct WholeWalk {
 const STRIDE: usize = 8;
 
 impl WholeWalk {
-    /// Finds the regexes that match `path`. The path walked last must begin with the same `common` bytes.
-    pub(super) fn walk(&mut self, whole: &WholePaths, path: &str, common: usize) {
+    /// Finds the regexes that match `path`.
+    pub(super) fn walk(&mut self, whole: &WholePaths, path: &str) {
+        let common = common_prefix(&self.previous, path.as_bytes());
+        self.previous.truncate(common);
+        self.previous.extend_from_slice(&path.as_bytes()[common..]);
         self.matched.clear();
         match self.last_state(whole, path.as_bytes(), common) {
             Some(last) => {
@@ -173,6 +180,12 @@ impl WholeWalk {
             }
         }
         self.matched.sort_unstable();
+    }
+
+    /// Forgets the path walked last, though not what it matches.
+    pub(super) fn forget(&mut self) {
+        self.previous = Vec::new();
+        self.checkpoints = Vec::new();
     }
 
     /// The regexes that match the path walked last, in order.

@@ -199,6 +199,47 @@ fn table<P: Reference>(pattern: impl Strategy<Value = P> + Clone) -> impl Strate
         .prop_map(|(mode, rules)| TableSpec { mode, rules })
 }
 
+/// Rules about numbered layers and experts: many literals behind the same step, beside ranges of them.
+fn numbered() -> impl Strategy<Value = Lowered> {
+    let literal = |text: &str| TokenKind::Literal(text.to_owned());
+    let range = select(vec!["[0-9]", "1[0-9]", "[0-9]*[02468]", "(3|7|11)", "[0-9]+", ".*"]);
+    let number = prop_oneof![
+        3 => (0..14_u32).prop_map(move |number| literal(&number.to_string())),
+        1 => range.prop_map(|text| TokenKind::Regex(text.to_owned())),
+    ];
+    let leaf = select(vec!["w", "b", "w|b"]).prop_map(|text| TokenKind::Regex(text.to_owned()));
+    (number.clone(), any::<bool>(), number, leaf).prop_map(move |(layer, of_layer, expert, leaf)| {
+        let layer = if of_layer { vec![literal("layers"), layer] } else { vec![] };
+        let kinds = [layer, vec![literal("experts"), expert, leaf]].concat();
+        let tokens = kinds.into_iter().map(|kind| Step::Token(TokenPredicate { separator: None, kind }));
+        let steps = [Step::Gap].into_iter().chain(tokens).chain([Step::Gap]).collect();
+        Lowered { sequences: vec![Sequence { steps }], whole_path: None }
+    })
+}
+
+fn numbered_tables() -> impl Strategy<Value = Vec<TableSpec<Lowered>>> {
+    let rule = (numbered(), prop::bool::weighted(0.1)).prop_map(|(pattern, conditional)| RuleSpec {
+        pattern,
+        excepts: vec![],
+        conditional,
+    });
+    let table = (select(vec![Mode::First, Mode::First, Mode::All]), vec(rule, 0..80));
+    vec(table.prop_map(|(mode, rules)| TableSpec { mode, rules }), 1..3)
+}
+
+/// Paths in the order of a checkpoint: every tensor of an expert, every expert of a layer.
+fn numbered_paths() -> impl Strategy<Value = Vec<(String, bool)>> {
+    let experts = vec((0..14, 0..14), 1..12).prop_map(|mut experts| {
+        experts.sort_unstable();
+        experts
+    });
+    experts.prop_map(|experts| {
+        let leaves = ["w", "b", "x", "w/scale"];
+        let path = |(layer, expert), leaf| (format!("layers/{layer}/experts/{expert}/{leaf}"), false);
+        experts.into_iter().flat_map(|of| leaves.map(|leaf| path(of, leaf))).collect()
+    })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     (select(vec![0, 1000, 3000, 20_000, 1 << 26]), select(vec![0, 1 << 23]), select(vec![0, 2, 64])).prop_map(
         |(cache, whole, expand)| Config::new().cache_capacity(cache).whole_path_capacity(whole).expand_limit(expand),
@@ -232,6 +273,19 @@ proptest! {
         paths in paths(),
     ) {
         check_all(&specs, &separators, config, &paths)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(cases(60))]
+
+    #[test]
+    fn the_matcher_answers_as_the_steps_say_of_many_numbers(
+        specs in numbered_tables(),
+        config in config(),
+        paths in numbered_paths(),
+    ) {
+        check_all(&specs, &Separators::default(), config, &paths)?;
     }
 }
 
