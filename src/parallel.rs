@@ -3,6 +3,7 @@
 //! Blocking reads would starve a pool that is made for computing.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::Builder;
 
 /// Runs a function over all items with some threads, each taking the next item; results in the order of the items. After an
 /// error no further item is begun, and the error of the first item in order is given, whichever thread met it first.
@@ -28,20 +29,13 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     };
     let mut done = Vec::with_capacity(items.len());
     let mut first: Option<(usize, E)> = None;
-    std::thread::scope(|scope| {
-        let handles: Vec<_> = (0..threads.clamp(1, items.len().max(1))).map(|_| scope.spawn(worker)).collect();
-        for handle in handles {
-            match handle.join() {
-                Ok(Ok(results)) => done.extend(results),
-                Ok(Err(error)) => {
-                    if first.as_ref().is_none_or(|(at, _)| error.0 < *at) {
-                        first = Some(error);
-                    }
-                }
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+    for part in on_threads(threads.min(items.len()), worker) {
+        match part {
+            Ok(results) => done.extend(results),
+            Err(error) if first.as_ref().is_none_or(|(at, _)| error.0 < *at) => first = Some(error),
+            Err(_) => {}
         }
-    });
+    }
     if let Some((_, error)) = first {
         return Err(error);
     }
@@ -49,9 +43,38 @@ pub(crate) fn in_parallel<T: Sync, R: Send, E: Send>(
     Ok(done.into_iter().map(|(_, result)| result).collect())
 }
 
+/// Runs a function on that many threads at once, the caller's among them, and gives what came of each. Where the system has no
+/// more threads to give, fewer run it.
+pub(crate) fn on_threads<R: Send>(threads: usize, run: impl Fn() -> R + Sync) -> Vec<R> {
+    on_threads_by(Builder::new, threads, run)
+}
+
+fn on_threads_by<R: Send>(builder: fn() -> Builder, threads: usize, run: impl Fn() -> R + Sync) -> Vec<R> {
+    std::thread::scope(|scope| {
+        let others: Vec<_> = (1..threads).map_while(|_| builder().spawn_scoped(scope, &run).ok()).collect();
+        let mut done = vec![run()];
+        for other in others {
+            done.push(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        }
+        done
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fewer_threads_do_the_work_where_the_system_has_no_more() {
+        let (next, count) = (AtomicUsize::new(0), 100);
+        let run = || (0..).take_while(|_| next.fetch_add(1, Ordering::Relaxed) < count).count();
+        // No address space holds such a stack.
+        let done = on_threads_by(|| Builder::new().stack_size(1 << 60), 8, run);
+        assert_eq!(done, [count]);
+        next.store(0, Ordering::Relaxed);
+        let done = on_threads(8, run);
+        assert_eq!((done.len(), done.iter().sum::<usize>()), (8, count));
+    }
 
     #[test]
     fn results_have_the_order_of_the_items_and_the_first_error_wins() {
