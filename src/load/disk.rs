@@ -111,10 +111,12 @@ impl Disk {
             rest = others;
         }
         if let ([_, _, ..], Some(ring)) = (reads.as_slice(), self.ring(meter)) {
-            meter.used_ring();
-            if let Err(error) = ring.read(direct, &mut reads) {
-                meter.no_ring(&error);
-                self.queue = Queue::None;
+            match ring.read(direct, &mut reads) {
+                Ok(()) => meter.used_ring(),
+                Err(error) => {
+                    meter.no_ring(&error);
+                    self.queue = Queue::None;
+                }
             }
         }
         for (held, read) in batch.requests.iter().zip(reads) {
@@ -223,5 +225,45 @@ mod tests {
         }
         let ended = fill(&file, 512, start, &mut vec![0; 4608], needed + 1).unwrap_err();
         assert!(matches!(ended, ReadError::Ended { offset: 5000, missing: 1, .. }));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_queue_that_is_refused_at_its_first_read_is_not_what_the_report_names() {
+        use crate::load::traffic::Traffic;
+        use crate::storage::SourceFile;
+
+        // On the disk of the build, since not every memory file system takes direct reads.
+        let folder = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        let path = folder.path().join("f");
+        let bytes: Vec<u8> = (0..40_000_u32).map(|at| (at % 251).to_le_bytes()[0]).collect();
+        std::fs::write(&path, &bytes).unwrap();
+        let file = SourceFile::open_path(&path, "f".into()).unwrap();
+        let (Ok(direct), Ok(())) = (DirectFile::open(&file), Ring::new(4).map(drop)) else {
+            eprintln!("this system has no direct reads or no io_uring");
+            return;
+        };
+        for refused in [true, false] {
+            let mut ring = Ring::new(4).unwrap();
+            if refused {
+                ring.give_up();
+            }
+            let mut disk = Disk { queue: Queue::Open(Box::new(ring)) };
+            let mut batch = Batch::default();
+            for offset in [10, 20_000, 39_999] {
+                batch.push(&Request { offset, length: 1, pieces: &[], checks: &[] }, direct.block());
+            }
+            let (meter, mut read) = (Meter::default(), Vec::new());
+            disk.read(&batch, &direct, &file, &mut Bounce::new(0), &meter, |request, bytes| {
+                read.push((request.offset, bytes.unwrap().to_vec()));
+                Ok::<(), ()>(())
+            })
+            .unwrap();
+            let wanted = [10, 20_000, 39_999].map(|at: u64| (at, vec![(at % 251).to_le_bytes()[0]]));
+            assert_eq!(read, wanted);
+            assert_eq!(meter.by_ring(), !refused);
+            assert_eq!(meter.fallback().is_some_and(|why| why.starts_with("io_uring is refused")), refused);
+            assert_eq!(meter.traffic(), Traffic { wanted: 0, read: 3 * direct.block(), requests: 3 });
+        }
     }
 }
