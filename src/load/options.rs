@@ -54,10 +54,13 @@ impl LoadOptions {
     /// Least bytes of a chunk: below, requests cost more than what they read.
     const LEAST_CHUNK: u64 = 64 << 10;
 
+    /// Most bytes of a chunk: what one read may take at once on every system.
+    const MOST_CHUNK: u64 = 1 << 30;
+
     /// Bytes of a chunk, as the budget allows.
     #[must_use]
     pub(super) fn chunk(&self) -> u64 {
-        self.chunk.min(self.budget).max(Self::LEAST_CHUNK)
+        self.chunk.min(self.budget).clamp(Self::LEAST_CHUNK, Self::MOST_CHUNK)
     }
 
     /// Threads, as the budget allows: each may hold that many bytes that are not yet where they belong, and a block of the disk
@@ -105,5 +108,6 @@ mod tests {
         let small = options("budget = \"256KiB\"");
         assert_eq!((small.threads(small.chunk()), small.chunk()), (1, 256 << 10));
         assert_eq!(options("chunk = \"1B\"").chunk(), LoadOptions::LEAST_CHUNK);
+        assert_eq!(options("budget = \"9TiB\"\nchunk = \"8TiB\"").chunk(), LoadOptions::MOST_CHUNK);
     }
 }

@@ -510,7 +510,12 @@ pub(crate) static LOADER: Shape = Shape {
             Default("0"),
             "Threads that read, as far as the budget has a chunk for each; `0` is one for each core, and four at least.",
         ),
-        field("chunk", String("size"), Default("\"2MiB\""), "Most bytes that a thread reads at a time."),
+        field(
+            "chunk",
+            String("size"),
+            Default("\"2MiB\""),
+            "Most bytes that a thread reads at a time, 64 KiB to 1 GiB.",
+        ),
         field(
             "queue_depth",
             Integer { min: 1, max: 4096 },
