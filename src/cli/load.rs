@@ -13,8 +13,8 @@ use super::table::{Align, Cell, Table};
 use super::{Outcome, Stop, Ui, plan};
 use crate::finding::{Finding, FindingRecord, Severity, levels, worst};
 use crate::load::{
-    ExportError, ExportOptions, LoadDocument, LoadError, LoadOptions, LoadReport, Loader, ReadPlan, Traffic, export,
-    stored_otherwise, traffic,
+    ExportError, ExportOptions, LoadDocument, LoadError, LoadOptions, LoadReport, Loader, ReadPlan, Rung, Traffic,
+    export, stored_otherwise, traffic,
 };
 use crate::manifest::{self, Manifest};
 use crate::plan::Plan;
@@ -94,12 +94,12 @@ impl Load {
         let device = ReadPlan::new(&plan, number).map_err(|error| Stop::failed(error.to_string()))?;
         let options = LoadOptions::from(&policy.loader);
         let (counted, report) = if self.dry_run {
-            let (manifest, refusal) = self.foreseen(&device);
+            let (manifest, refusal) = self.foreseen(&device, &options);
             plan.findings.extend(refusal);
             (traffic(&device, &options, manifest.as_ref()), None)
         } else {
             let (counted, report, staging) = self.read(&policy, &plan, &device, options, ui)?;
-            plan.findings.extend(staging);
+            plan.findings.extend(levels::Levels::new(&declared).0.apply(staging).findings);
             (counted, Some(report))
         };
         let findings = FindingRecord::all(&plan.findings, policy.sources());
@@ -166,13 +166,13 @@ impl Load {
 
     /// The manifest that a load would be held against, and what would keep that load from being done. A list has no bytes and so
     /// no manifest.
-    fn foreseen(&self, device: &ReadPlan) -> (Option<Manifest>, Option<Finding>) {
+    fn foreseen(&self, device: &ReadPlan, options: &LoadOptions) -> (Option<Manifest>, Option<Finding>) {
         let manifest = match self.manifest(device) {
             Ok(manifest) => manifest,
             Err(finding) => return (None, Some(*finding)),
         };
         let is_list = device.targets.iter().all(|target| target.place.is_none());
-        let checked = if is_list { Ok(()) } else { device.check_manifest(manifest.as_ref()) };
+        let checked = if is_list { Ok(()) } else { device.check_manifest(manifest.as_ref(), options) };
         (manifest, checked.err().and_then(|error| error.finding()))
     }
 
@@ -326,7 +326,8 @@ fn summary(document: &LoadDocument) -> Vec<String> {
     }
     lines.push(fit);
     if document.staged_bytes > 0 {
-        lines.push(format!("copied into shared memory first: {}", units::bytes(document.staged_bytes)));
+        let how = if document.timings.is_some() { "read from copies in" } else { "to copy first into" };
+        lines.push(format!("{how} shared memory: {}", units::bytes(document.staged_bytes)));
     }
     let mut ways: BTreeMap<&str, usize> = BTreeMap::new();
     document.files.iter().for_each(|file| *ways.entry(file.read.as_str()).or_default() += 1);
@@ -337,7 +338,10 @@ fn summary(document: &LoadDocument) -> Vec<String> {
     }
     for file in &document.files {
         if let Some(because) = &file.because {
-            lines.push(format!("  {}: {}, not {}: {because}", file.path, file.read, file.asked));
+            // Where a way is refused, these take its place; the others are ways to do what the policy says.
+            let replaced = file.read == Rung::Buffered.name();
+            let not = if replaced { format!(", not {}", file.asked) } else { String::new() };
+            lines.push(format!("  {}: {}{not}: {because}", file.path, file.read));
         }
     }
     if let Some(timings) = &document.timings {
@@ -378,4 +382,34 @@ fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lines about files and shared memory of a load that read one file.
+    fn told(asked: &str, read: &str, staged: u64) -> Vec<String> {
+        let document = format!(
+            r#"{{"format": "flow-fabric/load", "format_version": 1, "policy": "p", "checkpoint": "c", "device": 0,
+                "mesh": {{"axes": [], "shape": []}}, "coordinates": [], "stored_bytes": 1, "planned_bytes": 1,
+                "staged_bytes": {staged}, "rules": [], "tensors": [], "findings": [],
+                "options": {{"threads": 1, "chunk": 1, "queue_depth": 1, "gap": 1, "cached_gap": 1, "budget": 1}},
+                "totals": {{"tensors": 1, "bytes_wanted": 1, "bytes_read": 1, "requests": 1}},
+                "files": [{{"path": "f", "asked": "{asked}", "read": "{read}", "because": "the system says no",
+                    "bytes_wanted": 1, "bytes_read": 1, "requests": 1}}]}}"#
+        );
+        let document: LoadDocument = serde_json::from_str(&document).unwrap();
+        summary(&document).split_off(2)
+    }
+
+    #[test]
+    fn a_file_is_said_to_be_read_otherwise_only_where_it_is() {
+        let because = |asked, read| told(asked, read, 0).pop().unwrap();
+        assert_eq!(because("direct", "buffered"), "  f: buffered, not direct: the system says no");
+        assert_eq!(because("mmap", "buffered"), "  f: buffered, not mmap: the system says no");
+        assert_eq!(because("direct", "direct"), "  f: direct: the system says no");
+        assert_eq!(because("auto", "direct"), "  f: direct: the system says no");
+        assert_eq!(told("auto", "direct", 1 << 20)[0], "to copy first into shared memory: 1.00 MiB");
+    }
 }

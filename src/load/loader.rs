@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,9 @@ use super::sink::Dest;
 use super::verify::Digested;
 use super::worker::Worker;
 use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
-use crate::finding::Finding;
+use crate::finding::{Finding, Severity};
 use crate::manifest::Manifest;
+use crate::parallel::on_threads;
 use crate::policy::{Read, Stage};
 use crate::progress::Progress;
 use crate::stage::{SharedMemory, StageError, StagedFiles};
@@ -109,13 +110,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A tensor that is to be verified is not in the manifest, or there is none, or its chunks do not fit into the budget.
     pub fn verified_by(mut self, manifest: Option<&'a Manifest>) -> Result<Self, LoadError> {
-        let digested = Digested::new(self.plan, manifest)?;
-        let budget = self.options.budget.max(self.options.chunk());
-        if let Some((chunk, target)) = digested.largest_chunk().filter(|(chunk, _)| *chunk > budget) {
-            let tensor = self.plan.targets.get(target).map(|target| target.name.clone()).unwrap_or_default();
-            return Err(LoadError::OverBudget { tensor, chunk, budget });
-        }
-        self.digested = Some(digested);
+        self.digested = Some(Digested::new(self.plan, manifest)?.within(self.plan, &self.options)?);
         Ok(self)
     }
 
@@ -144,7 +139,11 @@ impl<'a> Loader<'a> {
             Ok(staged) => staged,
             Err(StageError::Cancelled(cancelled)) => return Err(cancelled.into()),
             Err(error) => {
-                let finding = error.finding().map(|finding| finding.note("the files themselves are read"));
+                let finding = error.finding().map(|mut finding| {
+                    // An error to who wants a copy; here there is another way.
+                    finding.severity = Severity::Warning;
+                    finding.note("the files themselves are read")
+                });
                 return Ok((self, finding.into_iter().collect()));
             }
         };
@@ -352,17 +351,13 @@ impl<'a> Loader<'a> {
         // What is verified is held in whole chunks of the manifest.
         let held = self.options.chunk().max(digested.largest_chunk().map_or(0, |(chunk, _)| chunk));
         let threads = self.options.threads(held).min(work.len());
-        let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let queue = Mutex::new(work.into_iter());
+        let stop = AtomicBool::new(false);
+        let queue = Mutex::new(work.into_iter().enumerate());
         let failed: Mutex<Option<(usize, LoadError)>> = Mutex::new(None);
         let run = || {
             let mut worker = Worker::new(&self.plan.targets, digested, &self.options);
             while !stop.load(Ordering::Relaxed) {
-                // The number and the work are taken together, so that numbers follow the queue.
-                let taken = {
-                    let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
-                    queue.next().map(|work| (next.fetch_add(1, Ordering::Relaxed), work))
-                };
+                let taken = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((number, mut work)) = taken else { return };
                 let done = progress.check().map_err(LoadError::from).and_then(|()| {
                     worker.run(&work.lane.source, &work.lane.meter, &work.job, work.gap, &mut work.dests)
@@ -380,15 +375,7 @@ impl<'a> Loader<'a> {
                 }
             }
         };
-        if threads <= 1 {
-            run();
-        } else {
-            std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(run);
-                }
-            });
-        }
+        on_threads(threads, run);
         match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some((_, error)) => Err(error),
             None => Ok(()),

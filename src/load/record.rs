@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LoadOptions, LoadReport, ReadPlan, Traffic};
+use super::{LoadOptions, LoadReport, ReadPlan, Rung, Traffic};
 use crate::Dtype;
 use crate::finding::FindingRecord;
 use crate::plan::Plan;
@@ -41,7 +41,8 @@ pub struct LoadDocument {
     pub stored_bytes: u64,
     /// Bytes of the device's tensors as they are planned.
     pub planned_bytes: u64,
-    /// Bytes of the files that are copied into shared memory first, by rules with `stage = "shm"`.
+    /// Bytes of the files that are read from copies in shared memory, by rules with `stage = "shm"`; 0 where they could not be
+    /// copied.
     #[serde(default)]
     pub staged_bytes: u64,
     /// What the loader was told.
@@ -116,13 +117,13 @@ pub struct DeviceFileRecord {
     pub path: String,
     /// What the policy says: `auto`, `mmap`, `pread` or `direct`.
     pub asked: String,
-    /// What it became: `buffered`, `direct` or `mapped`.
+    /// What it became: `buffered`, `direct`, `io_uring`, `mapped` or `staged`.
     pub read: String,
     /// The part of the wanted bytes that the page cache held at the start, where it was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "f64")]
     pub cached: Option<f64>,
-    /// Why it was not read as the policy says.
+    /// Why it was not read as the policy says, or not in the fastest of the ways that it leaves open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub because: Option<String>,
@@ -209,7 +210,7 @@ impl LoadDocument {
             coordinates: device.coordinates.clone(),
             stored_bytes: held.map_or(0, |held| held.stored_bytes),
             planned_bytes: held.map_or(0, |held| held.planned_bytes),
-            staged_bytes: device.staged_bytes(),
+            staged_bytes: staged_bytes(device, report),
             options: options.into(),
             totals,
             rules: rules(device, traffic),
@@ -257,6 +258,15 @@ impl TimingsRecord {
             gigabytes_per_second: rate,
             peak_memory: None,
         }
+    }
+}
+
+/// What is read from shared memory, or would be.
+fn staged_bytes(device: &ReadPlan, report: Option<&LoadReport>) -> u64 {
+    // Files are staged together or not at all.
+    match report {
+        Some(report) if report.files.iter().all(|file| file.rung != Rung::Staged) => 0,
+        _ => device.staged_bytes(),
     }
 }
 

@@ -40,7 +40,7 @@ pub struct FileReport {
     pub rung: Rung,
     /// The part of the wanted bytes that the page cache held at the start, where it was asked.
     pub cached: Option<f64>,
-    /// Why it was not read as the policy says.
+    /// Why it was not read as the policy says, or not in the fastest of the ways that it leaves open.
     pub because: Option<String>,
     /// Bytes and requests.
     pub traffic: Traffic,

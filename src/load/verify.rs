@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::jobs::{Checked, Job};
-use super::{LoadError, ReadPlan, Target};
+use super::{LoadError, LoadOptions, ReadPlan, Target};
 use crate::manifest::{Algorithm, Manifest, TensorDigests};
 use crate::policy::Verify;
 
@@ -42,6 +42,18 @@ impl<'a> Digested<'a> {
         };
         let targets = plan.targets.iter().map(known).collect::<Result<_, _>>()?;
         Ok(Self { targets, chunk_bytes: manifest.map_or(0, |manifest| manifest.chunk_bytes) })
+    }
+
+    /// Refuses chunks that the budget does not hold.
+    pub(super) fn within(self, plan: &ReadPlan, options: &LoadOptions) -> Result<Self, LoadError> {
+        let budget = options.budget.max(options.chunk());
+        match self.largest_chunk() {
+            Some((chunk, target)) if chunk > budget => {
+                let tensor = plan.targets.get(target).map(|target| target.name.clone()).unwrap_or_default();
+                Err(LoadError::OverBudget { tensor, chunk, budget })
+            }
+            _ => Ok(self),
+        }
     }
 
     /// Bytes of the chunks of a target that is verified.
@@ -97,9 +109,9 @@ impl ReadPlan {
     /// Holds a manifest against what rules want verified; nothing is opened or read.
     ///
     /// # Errors
-    /// A tensor that is to be verified is not in the manifest, or there is none.
-    pub fn check_manifest(&self, manifest: Option<&Manifest>) -> Result<(), LoadError> {
-        Digested::new(self, manifest).map(drop)
+    /// As for [`Loader::verified_by`](super::Loader::verified_by).
+    pub fn check_manifest(&self, manifest: Option<&Manifest>, options: &LoadOptions) -> Result<(), LoadError> {
+        Digested::new(self, manifest)?.within(self, options).map(drop)
     }
 }
 

@@ -104,4 +104,8 @@ fn a_staged_file_is_read_from_shared_memory_or_the_finding_says_why_not() {
         refused.contains("the files themselves are read") && refused.contains("read: 1 file buffered"),
         "{refused}"
     );
+    assert!(refused.contains("warning[FF570] stage-space") && refused.contains("exit status 0"), "{refused}");
+    assert!(!refused.contains("shared memory:"), "nothing was copied: {refused}");
+    let denied = within(folder.path(), "load DIR/tiny.toml DIR/model --device 1 -D warnings");
+    assert!(denied.contains("error[FF570] stage-space") && denied.contains("exit status 1"), "{denied}");
 }

@@ -145,7 +145,10 @@ fn chunks_that_do_not_fit_into_the_budget_are_refused_before_anything_is_read() 
     let with_budget = |budget| {
         let mut options = options(1, 0);
         options.budget = budget;
-        Loader::open(&device, options).unwrap().verified_by(Some(&manifest)).map(drop)
+        let opened = Loader::open(&device, options).unwrap().verified_by(Some(&manifest)).map(drop);
+        let foreseen = device.check_manifest(Some(&manifest), &options);
+        assert_eq!(foreseen.map_err(|error| error.to_string()), opened.as_ref().copied().map_err(ToString::to_string));
+        opened
     };
     assert!(with_budget(300 << 10).is_ok());
     let error = with_budget((300 << 10) - 1).unwrap_err();
@@ -176,6 +179,6 @@ fn what_is_foretold_of_verified_tensors_is_what_is_read() {
     // Before there is a manifest, its chunks are taken for as large as they are unless somebody says otherwise.
     let told: Vec<_> = traffic(&device, &options(2, 0), None).iter().map(|part| part.read).collect();
     assert_eq!(told, [4000, 6000, 12, 0]);
-    assert!(device.check_manifest(Some(&manifest)).is_ok());
-    assert!(matches!(device.check_manifest(None), Err(LoadError::Unverified { known: false, .. })));
+    assert!(device.check_manifest(Some(&manifest), &options(1, 0)).is_ok());
+    assert!(matches!(device.check_manifest(None, &options(1, 0)), Err(LoadError::Unverified { known: false, .. })));
 }
