@@ -106,7 +106,8 @@ impl<'a> Source<'a> {
         };
         let Buffered::File(file) = &source.buffered else { return source };
         match read {
-            Read::Pread => {}
+            // How it is read is settled; how much is read along is not.
+            Read::Pread => source.cached = Caching::of(file, span(targets)).cached,
             Read::Mmap => match MappedFile::map(file) {
                 Ok(map) => source.mapped = Some(map),
                 Err(error) => source.because = Some(format!("mapping is refused: {error}")),

@@ -180,7 +180,7 @@ fn some_tensors() -> Vec<Tensor> {
 fn all_readers_agree_and_say_what_they_did() {
     let folder = tempfile::tempdir().unwrap();
     let path = checkpoint(folder.path(), &some_tensors(), 1);
-    let mut results = Vec::new();
+    let (mut results, mut through_the_cache) = (Vec::new(), Vec::new());
     for (read, queue_depth) in [("pread", 1), ("mmap", 1), ("direct", 1), ("direct", 2), ("direct", 64), ("auto", 1)] {
         let plan = plan(&format!("{COLUMNS}[loader]\nread = \"{read}\"\n"), &path);
         let device = ReadPlan::new(&plan, 2).unwrap();
@@ -191,6 +191,9 @@ fn all_readers_agree_and_say_what_they_did() {
         let report = loader.report();
         assert_eq!(report.files.len(), 1);
         let rung = report.files[0].rung;
+        if rung == Rung::Buffered && read != "direct" {
+            through_the_cache.push(report.traffic);
+        }
         match read {
             "pread" => assert_eq!(rung, Rung::Buffered),
             "mmap" => assert_eq!(rung, Rung::Mapped),
@@ -202,6 +205,12 @@ fn all_readers_agree_and_say_what_they_did() {
         }
     }
     assert!(results.windows(2).all(|pair| pair[0] == pair[1]));
+    // Whoever chose the page cache: as little is read along as it is worth there.
+    let [pread, auto] = through_the_cache[..] else { panic!("{through_the_cache:?}") };
+    assert_eq!(pread, auto);
+    if cfg!(target_os = "linux") {
+        assert!(pread.requests > 300 && pread.read == pread.wanted, "{pread:?}");
+    }
 }
 
 #[test]
