@@ -1,10 +1,12 @@
 //! Reading what a plan says, by several threads, into memory of its own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use indexmap::IndexMap;
 
 use super::jobs::{self, Cutting, Job};
 use super::ladder::{Buffered, Rung, Source};
@@ -12,7 +14,7 @@ use super::report::{FileReport, Meter};
 use super::sink::Dest;
 use super::verify::Digested;
 use super::worker::Worker;
-use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic};
+use super::{LoadError, LoadOptions, LoadReport, Loaded, LoadedTensor, ReadPlan, Target, Traffic, traffic};
 use crate::finding::{Finding, Severity};
 use crate::manifest::Manifest;
 use crate::parallel::on_threads;
@@ -59,22 +61,29 @@ use crate::storage::{ReadAt, SourceFile};
 pub struct Loader<'a> {
     plan: &'a ReadPlan,
     options: LoadOptions,
-    lanes: Vec<Lane<'a>>,
+    ways: Vec<Way<'a>>,
+    lanes: Vec<Lane>,
     digested: Option<Digested<'a>>,
-    /// Copies in shared memory that lanes read; they go when the loader does, unless another process reads them.
+    /// Copies in shared memory that are read; they go when the loader does, unless another process reads them.
     staged: Option<StagedFiles>,
     opened: Duration,
     elapsed: Duration,
 }
 
-/// Targets that are read in one way from one file; they follow one another in the plan.
-struct Lane<'a> {
+/// A file that is read in one way, opened once.
+struct Way<'a> {
     file: usize,
     asked: Read,
     stage: Stage,
-    targets: Range<usize>,
     source: Source<'a>,
     meter: Meter,
+}
+
+/// Targets that are read in one way; they follow one another in the plan.
+struct Lane {
+    /// Index of the way.
+    way: usize,
+    targets: Range<usize>,
 }
 
 impl<'a> Loader<'a> {
@@ -84,7 +93,7 @@ impl<'a> Loader<'a> {
     /// A file cannot be opened or is not the one whose header was read, or nothing says where a tensor's bytes are.
     pub fn open(plan: &'a ReadPlan, options: LoadOptions) -> Result<Self, LoadError> {
         let began = Instant::now();
-        let mut loader = Self::lanes(plan, options, |file, read, targets| {
+        let mut loader = Self::over_ways(plan, options, |file, read, targets| {
             let described = plan.files.get(file).ok_or_else(|| not_a_range(targets))?;
             let opened = SourceFile::open(described).map_err(LoadError::Open)?;
             Ok(Source::choose(opened, read, targets))
@@ -98,7 +107,7 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// A source is missing, or nothing says where a tensor's bytes are.
     pub fn over(plan: &'a ReadPlan, options: LoadOptions, sources: &'a [&'a dyn ReadAt]) -> Result<Self, LoadError> {
-        Self::lanes(plan, options, |file, _, targets| {
+        Self::over_ways(plan, options, |file, _, targets| {
             sources.get(file).map(|source| Source::other(*source)).ok_or_else(|| not_a_range(targets))
         })
     }
@@ -127,7 +136,7 @@ impl<'a> Loader<'a> {
     ) -> Result<(Self, Vec<Finding>), LoadError> {
         let began = Instant::now();
         let mut files: Vec<usize> =
-            self.lanes.iter().filter(|lane| lane.stage == Stage::Shm).map(|lane| lane.file).collect();
+            self.ways.iter().filter(|way| way.stage == Stage::Shm).map(|way| way.file).collect();
         files.sort_unstable();
         files.dedup();
         if files.is_empty() {
@@ -147,10 +156,10 @@ impl<'a> Loader<'a> {
                 return Ok((self, finding.into_iter().collect()));
             }
         };
-        for lane in self.lanes.iter_mut().filter(|lane| lane.stage == Stage::Shm) {
-            let copy = files.iter().position(|file| *file == lane.file).and_then(|at| staged.files().get(at));
+        for way in self.ways.iter_mut().filter(|way| way.stage == Stage::Shm) {
+            let copy = files.iter().position(|file| *file == way.file).and_then(|at| staged.files().get(at));
             if let Some(copy) = copy {
-                lane.source = Source::staged(copy.reopen().map_err(LoadError::Open)?);
+                way.source = Source::staged(copy.reopen().map_err(LoadError::Open)?);
             }
         }
         self.staged = Some(staged);
@@ -158,25 +167,26 @@ impl<'a> Loader<'a> {
         Ok((self, Vec::new()))
     }
 
-    fn lanes(
+    fn over_ways(
         plan: &'a ReadPlan,
         options: LoadOptions,
         source: impl Fn(usize, Read, &[(usize, &Target)]) -> Result<Source<'a>, LoadError>,
     ) -> Result<Self, LoadError> {
+        let mut together: IndexMap<_, Vec<(usize, &Target)>> = IndexMap::new();
         let mut lanes = Vec::new();
-        for targets in super::traffic::groups(plan) {
+        for targets in traffic::groups(plan) {
             let Some(&(first, target)) = targets.first() else { continue };
-            let place = target.place.ok_or_else(|| not_a_range(&targets))?;
-            lanes.push(Lane {
-                file: place.file,
-                asked: target.load.read,
-                stage: target.load.stage,
-                source: source(place.file, target.load.read, &targets)?,
-                targets: first..first + targets.len(),
-                meter: Meter::default(),
-            });
+            let way = together.entry(traffic::way(target).ok_or_else(|| not_a_range(&targets))?);
+            lanes.push(Lane { way: way.index(), targets: first..first + targets.len() });
+            way.or_default().extend(targets);
         }
-        Ok(Self { plan, options, lanes, digested: None, staged: None, opened: Duration::ZERO, elapsed: Duration::ZERO })
+        let open = |((file, asked, stage), targets): (_, Vec<_>)| {
+            let source = source(file, asked, &targets)?;
+            Ok(Way { file, asked, stage, source, meter: Meter::default() })
+        };
+        let ways = together.into_iter().map(open).collect::<Result<_, LoadError>>()?;
+        let (opened, elapsed) = (Duration::ZERO, Duration::ZERO);
+        Ok(Self { plan, options, ways, lanes, digested: None, staged: None, opened, elapsed })
     }
 
     /// Reads everything.
@@ -245,31 +255,32 @@ impl<'a> Loader<'a> {
         for lane in &self.lanes {
             let targets = lane.targets.clone().zip(self.plan.targets.get(lane.targets.clone()).unwrap_or_default());
             let digested = |target| self.digested.as_ref()?.chunk_bytes(target);
-            super::traffic::count(self.plan, targets, self.cutting(lane), digested, &mut traffic);
+            let Some(way) = self.ways.get(lane.way) else { continue };
+            traffic::count(self.plan, targets, self.cutting(way), digested, &mut traffic);
         }
         traffic
     }
 
-    fn cutting(&self, lane: &Lane<'_>) -> Cutting {
-        Cutting { chunk: self.options.chunk(), gap: lane.source.gap(&self.options) }
+    fn cutting(&self, way: &Way<'_>) -> Cutting {
+        Cutting { chunk: self.options.chunk(), gap: way.source.gap(&self.options) }
     }
 
     /// How it went so far.
     #[must_use]
     pub fn report(&self) -> LoadReport {
-        let file = |lane: &Lane<'_>| FileReport {
-            path: self.plan.files.get(lane.file).map(|file| file.path.clone()).unwrap_or_default(),
-            asked: lane.asked,
-            rung: if lane.meter.by_ring() { Rung::Ring } else { lane.source.rung() },
-            cached: lane.source.cached,
-            because: lane.source.because.clone().or_else(|| lane.meter.fallback()),
-            traffic: lane.meter.traffic(),
+        let file = |way: &Way<'_>| FileReport {
+            path: self.plan.files.get(way.file).map(|file| file.path.clone()).unwrap_or_default(),
+            asked: way.asked,
+            rung: if way.meter.by_ring() { Rung::Ring } else { way.source.rung() },
+            cached: way.source.cached,
+            because: way.source.because.clone().or_else(|| way.meter.fallback()),
+            traffic: way.meter.traffic(),
         };
-        let files: Vec<FileReport> = self.lanes.iter().map(file).collect();
+        let files: Vec<FileReport> = self.ways.iter().map(file).collect();
         let mut report = LoadReport { open: self.opened, elapsed: self.opened + self.elapsed, ..LoadReport::default() };
-        for lane in &self.lanes {
-            report.traffic += lane.meter.traffic();
-            let [read, verify, copy] = lane.meter.times();
+        for way in &self.ways {
+            report.traffic += way.meter.traffic();
+            let [read, verify, copy] = way.meter.times();
             report.read += read;
             report.verify += verify;
             report.copy += copy;
@@ -304,28 +315,29 @@ impl<'a> Loader<'a> {
         for (room, target) in rooms.iter_mut().zip(targets) {
             room.clear_padding(target);
         }
-        let lanes: Vec<&Lane<'_>> =
-            self.lanes.iter().filter(|lane| lane.targets.start < range.end && range.start < lane.targets.end).collect();
         let mut rest: BTreeMap<usize, Dest<'_>> = range
             .clone()
             .zip(rooms.iter_mut())
             .map(|(index, room)| (index, Dest::new(&mut room.tensor.bytes, room.fresh)))
             .collect();
         let mut work = Vec::new();
-        for lane in &lanes {
+        let mut read = BTreeSet::new();
+        for lane in &self.lanes {
             let own = lane.targets.start.max(range.start)..lane.targets.end.min(range.end);
+            let Some(way) = self.ways.get(lane.way).filter(|_| !own.is_empty()) else { continue };
+            read.insert(lane.way);
             let targets = own.clone().zip(self.plan.targets.get(own).unwrap_or_default());
-            let cutting = self.cutting(lane);
+            let cutting = self.cutting(way);
             for job in jobs::cut(targets, cutting, |target| digested?.chunk_bytes(target)) {
                 let dests = self.dests(&job, &mut rest);
-                work.push(Work { lane, gap: cutting.gap, job, dests });
+                work.push(Work { way, gap: cutting.gap, job, dests });
             }
         }
         let done = self.work(work, progress);
         self.elapsed += began.elapsed();
         done?;
-        for lane in lanes {
-            lane.source.buffered.check_unchanged().map_err(LoadError::Open)?;
+        for way in read.into_iter().filter_map(|way| self.ways.get(way)) {
+            way.source.buffered.check_unchanged().map_err(LoadError::Open)?;
         }
         for (room, target) in rooms.iter_mut().zip(targets) {
             if let Some(reshape) = &target.reshape {
@@ -359,9 +371,10 @@ impl<'a> Loader<'a> {
             while !stop.load(Ordering::Relaxed) {
                 let taken = queue.lock().unwrap_or_else(PoisonError::into_inner).next();
                 let Some((number, mut work)) = taken else { return };
-                let done = progress.check().map_err(LoadError::from).and_then(|()| {
-                    worker.run(&work.lane.source, &work.lane.meter, &work.job, work.gap, &mut work.dests)
-                });
+                let done = progress
+                    .check()
+                    .map_err(LoadError::from)
+                    .and_then(|()| worker.run(&work.way.source, &work.way.meter, &work.job, work.gap, &mut work.dests));
                 match done {
                     Ok(wanted) => progress.advance(wanted),
                     Err(error) => {
@@ -405,7 +418,7 @@ impl Room {
 
 /// A job with everything it needs.
 struct Work<'l, 't> {
-    lane: &'l Lane<'l>,
+    way: &'l Way<'l>,
     gap: u64,
     job: Job,
     dests: Vec<Dest<'t>>,
@@ -417,7 +430,7 @@ fn not_a_range(targets: &[(usize, &Target)]) -> LoadError {
 
 impl std::fmt::Debug for Loader<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let files = self.lanes.iter().filter(|lane| matches!(lane.source.buffered, Buffered::File(_))).count();
+        let files = self.ways.iter().filter(|way| matches!(way.source.buffered, Buffered::File(_))).count();
         f.debug_struct("Loader").field("options", &self.options).field("files", &files).finish_non_exhaustive()
     }
 }

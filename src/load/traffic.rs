@@ -96,6 +96,6 @@ pub(super) fn groups(plan: &ReadPlan) -> Vec<Vec<(usize, &Target)>> {
 }
 
 /// From which file and how a target is read.
-fn way(target: &Target) -> Option<(usize, Read, Stage)> {
+pub(super) fn way(target: &Target) -> Option<(usize, Read, Stage)> {
     target.place.map(|place| (place.file, target.load.read, target.load.stage))
 }

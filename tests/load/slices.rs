@@ -214,6 +214,24 @@ fn all_readers_agree_and_say_what_they_did() {
 }
 
 #[test]
+fn a_file_whose_tensors_are_read_in_turn_in_two_ways_is_opened_once_for_each() {
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: Vec<Tensor> = (0..20)
+        .flat_map(|number| ["a", "b"].map(|end| Tensor::numbered(&format!("{number:02}.{end}"), Dtype::U8, &[50])))
+        .collect();
+    let path = checkpoint(folder.path(), &tensors, 1);
+    let rules = "[[LOADER_RULES]]\nname = \"a\"\nglob = \"*.a\"\nread = \"mmap\"\n[loader]\nread = \"pread\"\n";
+    let plan = plan(&format!("{COLUMNS}{rules}"), &path);
+    let device = ReadPlan::new(&plan, 0).unwrap();
+    let mut loader = Loader::open(&device, options(2, 0)).unwrap();
+    assert!(format!("{loader:?}").contains("files: 2"), "{loader:?}");
+    let loaded = loader.load(&Silent).unwrap();
+    assert!(tensors.iter().all(|tensor| *loaded.get(&tensor.name).unwrap().bytes == tensor.bytes));
+    let read: Vec<_> = loader.report().files.iter().map(|file| (file.rung, file.traffic.wanted)).collect();
+    assert_eq!(read, [(Rung::Mapped, 1000), (Rung::Buffered, 1000)]);
+}
+
+#[test]
 fn what_is_foretold_is_what_is_read() {
     let folder = tempfile::tempdir().unwrap();
     let path = checkpoint(folder.path(), &some_tensors(), 2);
