@@ -126,11 +126,23 @@ impl Command {
 #[must_use]
 pub fn main() -> ExitCode {
     stop::install_panic_hook();
+    #[cfg(unix)]
+    allow_open_files();
     #[cfg(all(debug_assertions, unix))]
     if let Ok(place) = std::env::var("FLOW_FABRIC_FAILPOINT") {
         crate::output::failpoint::arm(&place);
     }
     run(std::env::args_os(), &mut Ui::stdio()).into()
+}
+
+/// Asks for as many open files as the system lets this process have: a checkpoint may have a thousand, and 1024 are usual.
+#[cfg(unix)]
+fn allow_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    // Refused, it stays as it is.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Runs a command line (the first argument is the program's name) on the streams of `ui`.

@@ -109,3 +109,32 @@ fn a_staged_file_is_read_from_shared_memory_or_the_finding_says_why_not() {
     let denied = within(folder.path(), "load DIR/tiny.toml DIR/model --device 1 -D warnings");
     assert!(denied.contains("error[FF570] stage-space") && denied.contains("exit status 1"), "{denied}");
 }
+
+/// Each file is open twice, for reads past the page cache and for what they fall back to.
+#[cfg(unix)]
+#[test]
+fn a_checkpoint_of_more_files_than_a_process_may_open_by_default_is_loaded() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny(folder.path());
+    say(folder.path(), "read = \"direct\"");
+    let text = std::fs::read_to_string(folder.path().join("tiny.toml")).unwrap();
+    std::fs::write(folder.path().join("tiny.toml"), text.replace("read = \"pread\"\n", "")).unwrap();
+    let model = folder.path().join("many");
+    std::fs::create_dir(&model).unwrap();
+    let mut map = serde_json::Map::new();
+    for number in 0..60 {
+        let header = format!(r#"{{"t{number}":{{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}}}"#);
+        let file = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[number]].concat();
+        std::fs::write(model.join(format!("{number}.safetensors")), file).unwrap();
+        map.insert(format!("t{number}"), format!("{number}.safetensors").into());
+    }
+    let index = serde_json::json!({"metadata": {}, "weight_map": map}).to_string();
+    std::fs::write(model.join("model.safetensors.index.json"), index).unwrap();
+    let output = std::process::Command::new("sh")
+        .args(["-c", "ulimit -Sn 64 && exec \"$0\" load tiny.toml many --device 0", env!("CARGO_BIN_EXE_flow-fabric")])
+        .current_dir(folder.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && told.contains("60 tensors: 60 B wanted"), "{output:?}");
+}
