@@ -152,7 +152,6 @@ impl Builder {
             start: Vec::new(),
             floating: Vec::new(),
             first_won: number(first_won),
-            tables: roots.len(),
         };
         let first_rules = self.first_rules();
         for old in &order {

@@ -45,8 +45,8 @@
 //!    before. Behind the last number in a path, all that is left, its *tail*, is looked up in one piece: most paths begin
 //!    where the one before began, and end as one did before that stood in the same place.
 //!
-//! Each strand's *outcome* at the end of a path is a list of rules and vetoes; the best of them answers for a table. When
-//! the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
+//! Each strand's *outcome* at the end of a path is a list of rules and vetoes; the best of them answers for a table. A
+//! strand is not asked when it can lead only to rules after one that another strand's outcome decides for. When the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
 //! walked by simulating the sets ([`Config::cache_capacity`]).
 //!
 //! Regexes that cannot be cut at separators see the whole path. They run together in one lazy DFA over bytes, which also

@@ -142,7 +142,6 @@ pub(super) struct Nfa {
     /// The gaps that windows begin with.
     pub(super) floating: Vec<StateId>,
     pub(super) first_won: StateId,
-    pub(super) tables: usize,
 }
 
 impl Nfa {

@@ -150,6 +150,28 @@ impl<'g> Outcomes<'g> {
         to
     }
 
+    /// Which of two outcomes is that of both together; `None` when it is neither.
+    pub(super) fn of_both(&self, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
+        let beats = |a, b| self.beats(a, |table| self.part(b, table).first_rule);
+        if beats(a, b) {
+            Some(a)
+        } else if beats(b, a) {
+            Some(b)
+        } else {
+            None
+        }
+    }
+
+    /// Whether an outcome decides every table before rules from `first_rule` on do; `NONE` where there are no such rules.
+    #[inline]
+    pub(super) fn beats(&self, outcome: OutcomeId, first_rule: impl Fn(usize) -> u32) -> bool {
+        (0..self.tables.len()).all(|table| {
+            let own = self.part(outcome, table);
+            let other = first_rule(table);
+            other == NONE || own.decides && own.first_rule <= other
+        })
+    }
+
     /// Which of two outcomes is that of both together for a table; `None` when it is neither.
     pub(super) fn better(&self, a: OutcomeId, b: OutcomeId, table: usize) -> Option<OutcomeId> {
         let (first, second) = (self.part(a, table), self.part(b, table));

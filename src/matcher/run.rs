@@ -99,7 +99,7 @@ impl<'m> Matches<'m> {
 
 impl<'g> Matcher<'g> {
     pub(super) fn new(graph: &'g MatcherGraph) -> Self {
-        let mut strands = Strands::new();
+        let mut strands = Strands::new(graph.tables.len());
         let start = strands.intern(&graph.nfa, &graph.nfa.start);
         let active: Vec<StrandId> = Some(start).filter(|strand| *strand != DEAD).into_iter().collect();
         Self {
@@ -304,8 +304,10 @@ impl<'g> Matcher<'g> {
         }
         self.push(self.spawned[class as usize], end, &mut has_winner);
         if has_winner {
-            self.strands.prune(&mut self.active, end, self.graph.nfa.tables);
+            self.strands.prune(&mut self.active, end);
         }
+        // So that what decides is found early, and the others need not be asked.
+        self.active[end..].sort_unstable_by_key(|strand| self.strands.outlook(*strand).first_rule);
         Some(())
     }
 
@@ -328,6 +330,10 @@ impl<'g> Matcher<'g> {
         self.work.parts.clear();
         for at in self.last() {
             let strand = self.active[at];
+            // Often what was found so far decides before anything that the strand can lead to.
+            if answer != NOTHING && self.outcomes.beats(answer, |table| self.strands.first_rule(strand, table)) {
+                continue;
+            }
             let outcome = match self.endings.find(strand, tail) {
                 Some(outcome) => outcome,
                 None => self.learn_outcome(strand, tail)?,
@@ -335,7 +341,10 @@ impl<'g> Matcher<'g> {
             if answer == NOTHING {
                 answer = outcome;
             } else if outcome != NOTHING {
-                self.work.parts.push(outcome);
+                match self.outcomes.of_both(answer, outcome) {
+                    Some(both) => answer = both,
+                    None => self.work.parts.push(outcome),
+                }
             }
         }
         self.answer = Some(answer);

@@ -22,6 +22,7 @@ pub(super) const DEAD: StrandId = StrandId::MAX;
 pub(super) struct Strands {
     sets: Lists<StateId>,
     outlooks: Vec<Outlook>,
+    tables: usize,
     /// Per strand and table.
     prospects: Vec<Prospect>,
     /// Per strand, what it asks of tokens; `None` until it meets one.
@@ -46,6 +47,8 @@ const MOST_MASKS: usize = 16;
 /// What can become of a strand.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outlook {
+    /// The first rule that it can still lead to, whatever the table.
+    pub(super) first_rule: u32,
     /// Whether a rule has won in some table.
     pub(super) has_winner: bool,
     /// Whether nothing can change any more: rules have won and nothing else is active.
@@ -71,10 +74,11 @@ struct Transition {
 }
 
 impl Strands {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(tables: usize) -> Self {
         Self {
             sets: Lists::new(),
             outlooks: Vec::new(),
+            tables,
             prospects: Vec::new(),
             asks: Vec::new(),
             masks: Vec::new(),
@@ -90,7 +94,7 @@ impl Strands {
         let id = self.sets.intern(set);
         if id as usize == self.outlooks.len() {
             let begin = self.prospects.len();
-            self.prospects.resize(begin + nfa.tables, Prospect { first_rule: NONE, winner: NONE });
+            self.prospects.resize(begin + self.tables, Prospect { first_rule: NONE, winner: NONE });
             for state in set {
                 let (table, first_rule, has_won) = nfa.outlook(*state);
                 let prospect = &mut self.prospects[begin + table];
@@ -101,7 +105,8 @@ impl Strands {
             }
             let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
             self.asks.push(None);
-            self.outlooks.push(Outlook { has_winner, is_settled: nfa.is_settled(set) });
+            let first_rule = self.prospects[begin..].iter().map(|prospect| prospect.first_rule).min().unwrap_or(NONE);
+            self.outlooks.push(Outlook { first_rule, has_winner, is_settled: nfa.is_settled(set) });
         }
         id
     }
@@ -172,6 +177,11 @@ impl Strands {
         self.outlooks[strand as usize]
     }
 
+    /// The first rule of a table that a strand can lead to; `NONE` without any.
+    pub(super) fn first_rule(&self, strand: StrandId, table: usize) -> u32 {
+        self.prospects[strand as usize * self.tables + table].first_rule
+    }
+
     /// The states of a strand, sorted.
     pub(super) fn states(&self, strand: StrandId) -> &[StateId] {
         self.sets.get(strand)
@@ -179,7 +189,8 @@ impl Strands {
 
     /// Drops from a position the strands that cannot change the answer any more: in each table, they lead only to
     /// rules after one that has won in another strand.
-    pub(super) fn prune(&self, position: &mut Vec<StrandId>, begin: usize, tables: usize) {
+    pub(super) fn prune(&self, position: &mut Vec<StrandId>, begin: usize) {
+        let tables = self.tables;
         let prospects = |strand: StrandId| &self.prospects[strand as usize * tables..][..tables];
         let mut kept = begin;
         for at in begin..position.len() {
