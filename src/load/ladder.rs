@@ -1,5 +1,7 @@
 //! How a file is read: what was asked for, what the machine allows, and which of the two it became.
 
+use std::ops::Range;
+
 use super::{LoadOptions, Target};
 use crate::policy::Read;
 use crate::storage::{Caching, DirectFile, MappedFile, ReadAt, ReadError, SourceFile};
@@ -107,7 +109,7 @@ impl<'a> Source<'a> {
         let Buffered::File(file) = &source.buffered else { return source };
         match read {
             // How it is read is settled; how much is read along is not.
-            Read::Pread => source.cached = Caching::of(file, span(targets)).cached,
+            Read::Pread => source.cached = Caching::of(file, spans(targets)).cached,
             Read::Mmap => match MappedFile::map(file) {
                 Ok(map) => source.mapped = Some(map),
                 Err(error) => source.because = Some(format!("mapping is refused: {error}")),
@@ -118,7 +120,7 @@ impl<'a> Source<'a> {
             },
             Read::Auto => {
                 let wanted: u64 = targets.iter().map(|(_, target)| target.slice.wanted()).sum();
-                let caching = Caching::of(file, span(targets));
+                let caching = Caching::of(file, spans(targets));
                 source.cached = caching.cached;
                 let cold = caching.cached.is_some_and(|cached| cached < MOSTLY_CACHED);
                 if cold && caching.local_disk && wanted >= SMALL {
@@ -151,12 +153,16 @@ impl<'a> Source<'a> {
     }
 }
 
-/// The part of the file that targets of it lie in.
-fn span(targets: &[(usize, &Target)]) -> std::ops::Range<u64> {
-    let spans = targets.iter().filter_map(|(_, target)| {
-        let (offset, span) = (target.place?.offset, target.slice.span());
-        Some((offset.saturating_add(span.start), offset.saturating_add(span.end)))
-    });
-    let (start, end) = spans.fold((u64::MAX, 0), |(start, end), (from, to)| (start.min(from), end.max(to)));
-    start.min(end)..end
+/// The parts of the file that its targets lie in, each from its first wanted byte to its last; neighbours are one.
+fn spans(targets: &[(usize, &Target)]) -> Vec<Range<u64>> {
+    let mut spans: Vec<Range<u64>> = Vec::new();
+    for (_, target) in targets.iter().filter(|(_, target)| target.slice.wanted() > 0) {
+        let (Some(place), span) = (target.place, target.slice.span()) else { continue };
+        let (start, end) = (place.offset.saturating_add(span.start), place.offset.saturating_add(span.end));
+        match spans.last_mut() {
+            Some(last) if last.end == start => last.end = end,
+            _ => spans.push(start..end),
+        }
+    }
+    spans
 }

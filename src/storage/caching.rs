@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use super::SourceFile;
 
-/// Where the bytes of a range of a file are now.
+/// Where the bytes of some ranges of a file are now.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Caching {
-    /// The part of its pages that the page cache holds, 0 to 1; `None` where the system does not tell.
+    /// The part of their pages that the page cache holds, 0 to 1; `None` where the system does not tell.
     pub cached: Option<f64>,
     /// Whether the file is on a disk of this machine: no network and no memory file system.
     pub local_disk: bool,
@@ -16,28 +16,30 @@ pub struct Caching {
 impl Caching {
     /// Asks the system (`cachestat`, Linux 6.5; before that `mincore`). Nothing is read.
     #[must_use]
-    pub fn of(file: &SourceFile, range: Range<u64>) -> Self {
-        Self { cached: cached(file, range), local_disk: local_disk(file) }
+    pub fn of(file: &SourceFile, ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
+        Self { cached: cached(file, ranges), local_disk: local_disk(file) }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn cached(file: &SourceFile, range: Range<u64>) -> Option<f64> {
+fn cached(file: &SourceFile, ranges: impl IntoIterator<Item = Range<u64>>) -> Option<f64> {
     let page = rustix::param::page_size() as u64;
-    let start = range.start / page * page;
-    let end = range.end.min(file.size());
-    let pages = end.checked_sub(start)?.div_ceil(page);
-    if pages == 0 {
-        return None;
+    let (mut pages, mut cached) = (0_u64, 0_u64);
+    for range in ranges {
+        let start = range.start / page * page;
+        let length = range.end.min(file.size()).saturating_sub(start);
+        if length > 0 {
+            pages = pages.saturating_add(length.div_ceil(page));
+            cached = cached.saturating_add(super::system::cached_pages(file.file(), start, length)?);
+        }
     }
-    let cached = super::system::cached_pages(file.file(), start, end - start)?;
     #[expect(clippy::cast_precision_loss, reason = "a ratio for a rule of thumb")]
     let ratio = cached as f64 / pages as f64;
-    Some(ratio.min(1.0))
+    (pages > 0).then(|| ratio.min(1.0))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn cached(_: &SourceFile, _: Range<u64>) -> Option<f64> {
+fn cached(_: &SourceFile, _: impl IntoIterator<Item = Range<u64>>) -> Option<f64> {
     None
 }
 
@@ -68,4 +70,25 @@ fn local_disk(file: &SourceFile) -> bool {
 #[cfg(not(target_os = "linux"))]
 fn local_disk(_: &SourceFile) -> bool {
     false
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_is_cached_and_holes_are_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("f");
+        std::fs::write(&path, vec![1; 256 << 10]).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
+        let file = SourceFile::open_path(&path, "f".into()).unwrap();
+        let cached = |ranges: &[Range<u64>]| Caching::of(&file, ranges.iter().cloned()).cached;
+        assert_eq!(cached(&[0..1, 200_000..256 << 10]), Some(1.0));
+        assert_eq!(cached(&[512 << 10..1 << 20]), Some(0.0));
+        assert_eq!(cached(&[0..256 << 10, 512 << 10..768 << 10]), Some(0.5));
+        assert_eq!(cached(&[768 << 10..1 << 40]), Some(0.0));
+        assert_eq!(cached(&[2 << 20..3 << 20]), None);
+        assert_eq!(cached(&[]), None);
+    }
 }

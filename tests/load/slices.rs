@@ -213,6 +213,35 @@ fn all_readers_agree_and_say_what_they_did() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_counts_as_cached_when_the_wanted_parts_of_it_are() {
+    use std::os::unix::fs::FileExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.safetensors");
+    let (tensor, part) = (4_u64 << 20, 1_u64 << 20);
+    let header = format!(
+        r#"{{"a.r":{{"dtype":"U8","shape":[4,{part}],"data_offsets":[0,{tensor}]}},"b.r":{{"dtype":"U8","shape":[4,{part}],"data_offsets":[{tensor},{}]}}}}"#,
+        2 * tensor
+    );
+    std::fs::write(&path, [&(header.len() as u64).to_le_bytes()[..], header.as_bytes()].concat()).unwrap();
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    let data = 8 + header.len() as u64;
+    file.set_len(data + 2 * tensor).unwrap();
+    // Holes are nowhere; what the last device wants is written, and so cached.
+    for at in [3 * part, tensor + 3 * part] {
+        file.write_all_at(&vec![7; part as usize], data + at).unwrap();
+    }
+    let plan = plan(COLUMNS, &path);
+    let device = ReadPlan::new(&plan, 3).unwrap();
+    let mut loader = Loader::open(&device, options(2, 0)).unwrap();
+    let loaded = loader.load(&Silent).unwrap();
+    assert!(loaded.tensors.values().all(|tensor| tensor.bytes.iter().all(|&byte| byte == 7)));
+    let report = &loader.report().files[0];
+    assert_eq!((report.rung, report.cached), (Rung::Buffered, Some(1.0)));
+}
+
 #[test]
 fn a_file_whose_tensors_are_read_in_turn_in_two_ways_is_opened_once_for_each() {
     let folder = tempfile::tempdir().unwrap();
