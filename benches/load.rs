@@ -88,6 +88,10 @@ fn main() {
         case(name, true, Box::new(move || sequential(&own, &mut memory, threads)));
     }
     let own = paths.clone();
+    case("mapped views, whole, warm, every page touched", false, Box::new(move || touched(&own)));
+    let own = paths.clone();
+    case("mapped views, whole, cold, every page touched", true, Box::new(move || touched(&own)));
+    let own = paths.clone();
     case("mapped views, whole, warm, every tensor copied", false, Box::new(move || mapped(&own, Cut::Whole)));
     let own = paths.clone();
     case("mapped views, whole, cold, every tensor copied", true, Box::new(move || mapped(&own, Cut::Whole)));
@@ -399,6 +403,26 @@ enum Cut {
     Whole,
     Columns,
     Rows,
+}
+
+/// What is least with the safetensors crate and a mapping: views, of which every page is there. The result is the page cache's.
+fn touched(paths: &[PathBuf]) -> u64 {
+    let (mut sum, mut bytes) = (0_u64, 0);
+    for path in paths {
+        let file = File::open(path).unwrap();
+        // SAFETY: the bench owns the file and nobody writes it.
+        #[expect(unsafe_code, reason = "the peer maps")]
+        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
+        let tensors = safetensors::SafeTensors::deserialize(&map).unwrap();
+        let mut views: Vec<_> = tensors.iter().map(|(_, view)| view).collect();
+        views.sort_by_key(|view| view.data().as_ptr());
+        for view in views {
+            sum += view.data().iter().step_by(4096).map(|&byte| u64::from(byte)).sum::<u64>();
+            bytes += view.data().len() as u64;
+        }
+    }
+    std::hint::black_box(sum);
+    bytes
 }
 
 /// What one would write with the safetensors crate and a mapping: views, slices, copies, here into fresh memory.
