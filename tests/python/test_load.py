@@ -258,7 +258,10 @@ def slow(tmp_path: Path) -> Iterator[Path]:
     """A FIFO as a policy: reading it takes until somebody writes."""
     fifo = tmp_path / "slow.toml"
     os.mkfifo(fifo)
+    # A shell starts what it runs in the background with interrupts ignored, and then Python leaves it at that.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield fifo
+    signal.signal(signal.SIGINT, before)
     # Frees the reader that was left behind.
     with open(os.open(fifo, os.O_RDWR | os.O_NONBLOCK), "wb") as end:
         end.write(b"\n")
