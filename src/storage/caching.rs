@@ -83,12 +83,12 @@ mod tests {
         std::fs::write(&path, vec![1; 256 << 10]).unwrap();
         std::fs::File::options().write(true).open(&path).unwrap().set_len(1 << 20).unwrap();
         let file = SourceFile::open_path(&path, "f".into()).unwrap();
-        let cached = |ranges: &[Range<u64>]| Caching::of(&file, ranges.iter().cloned()).cached;
-        assert_eq!(cached(&[0..1, 200_000..256 << 10]), Some(1.0));
-        assert_eq!(cached(&[512 << 10..1 << 20]), Some(0.0));
-        assert_eq!(cached(&[0..256 << 10, 512 << 10..768 << 10]), Some(0.5));
-        assert_eq!(cached(&[768 << 10..1 << 40]), Some(0.0));
-        assert_eq!(cached(&[2 << 20..3 << 20]), None);
+        let cached = |ranges: &[(u64, u64)]| Caching::of(&file, ranges.iter().map(|&(start, end)| start..end)).cached;
+        assert_eq!(cached(&[(0, 1), (200_000, 256 << 10)]), Some(1.0));
+        assert_eq!(cached(&[(512 << 10, 1 << 20)]), Some(0.0));
+        assert_eq!(cached(&[(0, 256 << 10), (512 << 10, 768 << 10)]), Some(0.5));
+        assert_eq!(cached(&[(768 << 10, 1 << 40)]), Some(0.0));
+        assert_eq!(cached(&[(2 << 20, 3 << 20)]), None);
         assert_eq!(cached(&[]), None);
     }
 }
