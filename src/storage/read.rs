@@ -4,6 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::finding::{Finding, code};
+use crate::units::counted;
 
 /// Something that bytes are read from at offsets, by several threads at once.
 ///
@@ -87,11 +88,11 @@ pub enum ReadError {
         source: io::Error,
     },
     /// The file is shorter than its header says.
-    #[error("`{path}` ends at byte {offset}, {missing} bytes too early")]
+    #[error("`{path}` is too short: from byte {offset} on it lacks {}", counted(usize::try_from(*missing).unwrap_or(usize::MAX), "byte"))]
     Ended {
         /// The file, as the user would write it.
         path: Arc<str>,
-        /// Where it ends.
+        /// The first byte that did not come; the file ends there or before.
         offset: u64,
         /// Bytes that are not there.
         missing: u64,

@@ -78,7 +78,10 @@ fn the_error_names_tensor_file_and_byte() {
     let cut = &safetensors(&tensors)[..usize::try_from(end).unwrap()];
     let sources: [&dyn ReadAt; 1] = [&cut];
     let error = Loader::over(&device, options(1, 0), &sources).unwrap().load(&Silent).unwrap_err();
-    assert_eq!(error.to_string(), format!("tensor `b`: `memory` ends at byte {end}, {} bytes too early", run / 2));
+    assert_eq!(
+        error.to_string(),
+        format!("tensor `b`: `memory` is too short: from byte {end} on it lacks {} bytes", run / 2)
+    );
 }
 
 #[test]
