@@ -70,8 +70,8 @@ impl AlignedBuffer {
         Self::within(memory, alignment, length)
     }
 
-    /// Makes a buffer of `length` zero bytes for direct reads, aligned to a page at least: in huge pages, where it has room for
-    /// one and the system has them. A disk fills a few long stretches of memory faster than hundreds of single pages.
+    /// Makes a buffer of `length` zero bytes for direct reads, aligned like [`AlignedBuffer::aligned_to`]: in huge pages, where it
+    /// has room for one and the system has them. A disk fills a few long stretches of memory faster than hundreds of single pages.
     #[must_use]
     pub fn for_disk(alignment: usize, length: usize) -> Self {
         if length < HUGE_PAGE {
