@@ -166,7 +166,7 @@ impl Config {
     /// new are simulated: that takes from half a microsecond a path with ten rules to three with 10,000. Lower it where
     /// many threads hold a matcher each; raise it for checkpoints with millions of distinct tokens. Memory grows only with
     /// what is new in what is seen: the 92,000 paths of a large mixture of experts need from 40 KiB with ten rules to
-    /// 2 MiB with 10,000.
+    /// 1 MiB with 10,000.
     ///
     /// Default: 64 MiB.
     ///
