@@ -4,8 +4,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::RunError;
+use crate::parallel::on_threads;
 
-/// Runs `job` for every number below `count` on as many threads as there are workers; `end` runs once on each of them.
+/// Runs `job` for every number below `count` on as many threads as there are workers, or as the system has; `end` runs once on
+/// each worker.
 ///
 /// Numbers are handed out in order. The first error, by number, is the answer; no job begins after it.
 pub(super) fn each<W: Send>(
@@ -33,16 +35,14 @@ pub(super) fn each<W: Send>(
         }
         end(worker);
     };
-    match workers {
-        [] => {}
-        // The caller's thread does: tests and small inputs start none.
-        [one] => work(one),
-        many => std::thread::scope(|scope| {
-            for worker in many {
-                scope.spawn(|| work(worker));
-            }
-        }),
-    }
+    let threads = workers.len();
+    let idle = Mutex::new(workers.iter_mut());
+    on_threads(threads, || {
+        let taken = idle.lock().unwrap_or_else(PoisonError::into_inner).next();
+        taken.into_iter().for_each(&work);
+    });
+    // Those for which the system had no thread: nothing is left to do but their end.
+    idle.into_inner().unwrap_or_else(PoisonError::into_inner).for_each(work);
     match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some((_, error)) => Err(error),
         None => Ok(()),
