@@ -409,14 +409,8 @@ enum Cut {
 fn touched(paths: &[PathBuf]) -> u64 {
     let (mut sum, mut bytes) = (0_u64, 0);
     for path in paths {
-        let file = File::open(path).unwrap();
-        // SAFETY: the bench owns the file and nobody writes it.
-        #[expect(unsafe_code, reason = "the peer maps")]
-        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-        let tensors = safetensors::SafeTensors::deserialize(&map).unwrap();
-        let mut views: Vec<_> = tensors.iter().map(|(_, view)| view).collect();
-        views.sort_by_key(|view| view.data().as_ptr());
-        for view in views {
+        let map = map(path);
+        for view in views(&map) {
             sum += view.data().iter().step_by(4096).map(|&byte| u64::from(byte)).sum::<u64>();
             bytes += view.data().len() as u64;
         }
@@ -437,14 +431,8 @@ fn mapped_into(paths: &[PathBuf], cut: Cut, memory: &mut Vec<AlignedBuffer>) -> 
     let mut given = std::mem::take(memory).into_iter();
     let mut room = |bytes: usize| given.next().unwrap_or_else(|| AlignedBuffer::zeroed(bytes));
     for path in paths {
-        let file = File::open(path).unwrap();
-        // SAFETY: the bench owns the file and nobody writes it.
-        #[expect(unsafe_code, reason = "the peer maps")]
-        let map = unsafe { memmap2::Mmap::map(&file) }.unwrap();
-        let tensors = safetensors::SafeTensors::deserialize(&map).unwrap();
-        let mut views: Vec<_> = tensors.iter().map(|(_, view)| view).collect();
-        views.sort_by_key(|view| view.data().as_ptr());
-        for view in views {
+        let map = map(path);
+        for view in views(&map) {
             let part = |size: usize| size / 8 * 3..size / 8 * 4;
             let pieces = match cut {
                 Cut::Whole => view.slice(..).unwrap(),
@@ -467,6 +455,21 @@ fn mapped_into(paths: &[PathBuf], cut: Cut, memory: &mut Vec<AlignedBuffer>) -> 
 /// Drops a file from the page cache.
 fn drop_pages(file: &File) {
     rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
+}
+
+fn map(path: &Path) -> memmap2::Mmap {
+    let file = File::open(path).unwrap();
+    // SAFETY: the bench owns the file and nobody writes it.
+    #[expect(unsafe_code, reason = "the peer maps")]
+    unsafe { memmap2::Mmap::map(&file) }.unwrap()
+}
+
+/// The tensors of a file in the order of their bytes.
+fn views(map: &[u8]) -> Vec<safetensors::tensor::TensorView<'_>> {
+    let tensors = safetensors::SafeTensors::deserialize(map).unwrap();
+    let mut views: Vec<_> = tensors.iter().map(|(_, view)| view).collect();
+    views.sort_by_key(|view| view.data().as_ptr());
+    views
 }
 
 /// Brings a file into the page cache.

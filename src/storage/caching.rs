@@ -24,10 +24,20 @@ impl Caching {
 #[cfg(target_os = "linux")]
 fn cached(file: &SourceFile, ranges: impl IntoIterator<Item = Range<u64>>) -> Option<f64> {
     let page = rustix::param::page_size() as u64;
-    let (mut pages, mut cached) = (0_u64, 0_u64);
+    // Tensors that follow one another are one question: there may be a hundred thousand of them.
+    let mut runs: Vec<Range<u64>> = Vec::new();
     for range in ranges {
-        let start = range.start / page * page;
-        let length = range.end.min(file.size()).saturating_sub(start);
+        match runs.last_mut() {
+            Some(run) if (run.start..=run.end.saturating_add(page)).contains(&range.start) => {
+                run.end = run.end.max(range.end);
+            }
+            _ => runs.push(range),
+        }
+    }
+    let (mut pages, mut cached) = (0_u64, 0_u64);
+    for run in runs {
+        let start = run.start / page * page;
+        let length = run.end.min(file.size()).saturating_sub(start);
         if length > 0 {
             pages = pages.saturating_add(length.div_ceil(page));
             cached = cached.saturating_add(super::system::cached_pages(file.file(), start, length)?);
