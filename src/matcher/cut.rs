@@ -88,6 +88,25 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     }
 }
 
+/// Whether a text begins with another, which is short as a rule: a call to compare them would take longer than to do it.
+#[inline]
+pub(super) fn starts_with(text: &[u8], start: &[u8]) -> bool {
+    let Some(text) = text.get(..start.len()) else { return false };
+    let (mut rest, mut other) = (text, start);
+    while let (Some((word, tail)), Some((other_word, other_tail))) =
+        (rest.split_first_chunk::<8>(), other.split_first_chunk::<8>())
+    {
+        if word != other_word {
+            return false;
+        }
+        (rest, other) = (tail, other_tail);
+    }
+    match (text.last_chunk::<8>(), start.last_chunk::<8>()) {
+        (Some(word), Some(other)) => word == other,
+        _ => rest.iter().zip(other).all(|(a, b)| a == b),
+    }
+}
+
 /// The first byte in which two words differ; 8 if they are equal.
 fn first_difference(a: [u8; 8], b: [u8; 8]) -> usize {
     (u64::from_le_bytes(a) ^ u64::from_le_bytes(b)).trailing_zeros() as usize / 8

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::classes::{ClassId, Classes};
-use super::cut::common_prefix;
+use super::cut::{common_prefix, starts_with};
 use super::endings::Endings;
 use super::lists::number;
 use super::nfa::{Found, StateId};
@@ -223,7 +223,11 @@ impl<'g> Matcher<'g> {
 
     /// The tail behind the last step, for a path that is there and goes on as one did before it. Most paths do.
     fn follow(&mut self, path: &str) -> Option<TailId> {
-        let rest = path.as_bytes().strip_prefix(self.stem.as_slice())?;
+        let path = path.as_bytes();
+        if !starts_with(path, &self.stem) {
+            return None;
+        }
+        let rest = &path[self.stem.len()..];
         self.tails.follow(rest, self.step.place)
     }
 

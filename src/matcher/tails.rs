@@ -6,6 +6,7 @@
 use hashbrown::HashTable;
 
 use super::classes::ClassId;
+use super::cut::starts_with;
 use super::hash;
 use super::lists::number;
 use super::outcomes::OutcomeId;
@@ -70,7 +71,7 @@ impl Tails {
         let tail = &self.tails[tail as usize];
         tail.length as usize == text.len()
             && tail.place == place
-            && self.text.get(tail.start as usize..).is_some_and(|known| known.starts_with(text))
+            && self.text.get(tail.start as usize..).is_some_and(|known| starts_with(known, text))
     }
 
     /// Remembers a tail: the classes of its tokens, and the outcome of what begins within it.
