@@ -1,109 +1,113 @@
-//! What tails make of strands.
-
-use std::ops::Range;
+//! What tails make of strands and of states.
 
 use hashbrown::HashTable;
 
 use super::hash;
 use super::lists::number;
-use super::outcomes::OutcomeId;
+use super::nfa::StateId;
+use super::outcomes::{OutcomeId, TableOf};
+use super::rows::{Row, place};
 use super::strands::StrandId;
 use super::tails::TailId;
 
-/// The outcomes of strands at the ends of tails, as far as they are known.
+/// The outcomes of strands and states at the ends of tails, as far as they are known, a row for each block of tails.
 ///
-/// The tails of a module are met one after the other, and so have numbers close to each other. What they make of a
-/// strand is kept in one block, so that the first look-up finds those that follow, too.
+/// A strand's outcome is that of its states together. Strands have states in common, those of neighbouring experts above
+/// all, so that a strand's row is soon put together from rows that are known.
 #[derive(Debug)]
 pub(super) struct Endings {
-    blocks: Vec<Block>,
-    /// Into `blocks`, by strand and number.
+    rows: Vec<Entry>,
+    /// Into `rows`, by what it is of and block.
     ids: HashTable<u32>,
-    /// Per strand, the block asked for last; `NO_BLOCK` without any.
+    /// Per strand, the row asked for last; `NO_ROW` without any.
     last: Vec<u32>,
 }
 
-/// The outcomes of one strand for the tails from `WIDTH * number` on.
-#[derive(Debug)]
-struct Block {
-    strand: StrandId,
-    number: u32,
-    outcomes: [OutcomeId; WIDTH],
+/// What a row is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// A strand.
+    Strand(StrandId),
+    /// A state.
+    State(StateId),
 }
 
-/// A module has up to some dozen tensors.
-const WIDTH: usize = 16;
+#[derive(Debug)]
+struct Entry {
+    of: Of,
+    block: u32,
+    row: Row,
+}
 
-const UNKNOWN: OutcomeId = OutcomeId::MAX;
-
-const NO_BLOCK: u32 = u32::MAX;
+const NO_ROW: u32 = u32::MAX;
 
 impl Endings {
     pub(super) fn new() -> Self {
-        Self { blocks: Vec::new(), ids: HashTable::new(), last: Vec::new() }
+        Self { rows: Vec::new(), ids: HashTable::new(), last: Vec::new() }
     }
 
-    /// The outcome of a strand at the end of a tail, where it is known.
-    pub(super) fn find(&mut self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
-        let (number, at) = place(tail);
+    /// The row of a strand, if there is any.
+    pub(super) fn of_strand(&mut self, strand: StrandId, block: u32) -> Option<&Row> {
         let last = self.last.get_mut(strand as usize)?;
-        let block = match self.blocks.get(*last as usize) {
-            Some(block) if block.number == number => block,
-            _ => {
-                let is = |id: &u32| is(&self.blocks, *id, strand, number);
-                *last = *self.ids.find(hash::pair(strand, number), is)?;
-                &self.blocks[*last as usize]
-            }
-        };
-        Some(block.outcomes[at]).filter(|outcome| *outcome != UNKNOWN)
+        match self.rows.get(*last as usize) {
+            Some(entry) if entry.block == block => {}
+            _ => *last = *self.ids.find(hash_of(Of::Strand(strand), block), is(&self.rows, Of::Strand(strand), block))?,
+        }
+        self.rows.get(*last as usize).map(|entry| &entry.row)
     }
 
-    /// The tails from `tail` on whose outcomes are in the same block.
-    pub(super) fn block_from(tail: TailId) -> Range<TailId> {
-        let (number, _) = place(tail);
-        tail..(number + 1).saturating_mul(WIDTH as u32)
+    /// The row of a state, if there is any.
+    pub(super) fn of_state(&self, state: StateId, block: u32) -> Option<&Row> {
+        let of = Of::State(state);
+        let id = self.ids.find(hash_of(of, block), is(&self.rows, of, block))?;
+        self.rows.get(*id as usize).map(|entry| &entry.row)
     }
 
-    /// Remembers the outcomes of a strand at the ends of tails: of `tail` and those that follow it in its block.
-    pub(super) fn insert(&mut self, strand: StrandId, tail: TailId, outcomes: &[OutcomeId]) {
-        let (number, at) = place(tail);
-        let blocks = &mut self.blocks;
-        let hash = hash::pair(strand, number);
-        let id = match self.ids.find(hash, |id| is(blocks, *id, strand, number)) {
+    /// The row of something, for changes; a new one if there is none.
+    pub(super) fn of_mut(&mut self, of: Of, block: u32) -> &mut Row {
+        let rows = &mut self.rows;
+        let id = match self.ids.find(hash_of(of, block), is(rows, of, block)) {
             Some(id) => *id,
             None => {
-                let id = super::lists::number(blocks.len());
-                blocks.push(Block { strand, number, outcomes: [UNKNOWN; WIDTH] });
-                let hash_of = |id: &u32| {
-                    let block = &blocks[*id as usize];
-                    hash::pair(block.strand, block.number)
-                };
-                self.ids.insert_unique(hash, id, hash_of);
+                let id = number(rows.len());
+                rows.push(Entry { of, block, row: Row::UNKNOWN });
+                let hash = |id: &u32| hash_of(rows[*id as usize].of, rows[*id as usize].block);
+                self.ids.insert_unique(hash_of(of, block), id, hash);
                 id
             }
         };
-        for (known, outcome) in blocks[id as usize].outcomes[at..].iter_mut().zip(outcomes) {
-            *known = *outcome;
+        if let Of::Strand(strand) = of {
+            if self.last.len() <= strand as usize {
+                self.last.resize(strand as usize + 1, NO_ROW);
+            }
+            self.last[strand as usize] = id;
         }
-        if self.last.len() <= strand as usize {
-            self.last.resize(strand as usize + 1, NO_BLOCK);
+        &mut self.rows[id as usize].row
+    }
+
+    /// Remembers the outcomes of something at the ends of tails: of `tail` and those that follow it in its block.
+    pub(super) fn insert(&mut self, of: Of, tail: TailId, outcomes: &[(OutcomeId, TableOf)]) -> &Row {
+        let (block, lane) = place(tail);
+        let row = self.of_mut(of, block);
+        for (lane, (outcome, table)) in (lane..).zip(outcomes) {
+            row.set(lane, *outcome, *table);
         }
-        self.last[strand as usize] = id;
+        row
     }
 
     /// Bytes in use, approximately.
     pub(super) fn memory(&self) -> usize {
-        size_of::<Block>() * self.blocks.capacity() + self.ids.allocation_size() + 4 * self.last.capacity()
+        size_of::<Entry>() * self.rows.capacity() + self.ids.allocation_size() + 4 * self.last.capacity()
     }
 }
 
-/// The number of a tail's block, and the tail's position there.
-fn place(tail: TailId) -> (u32, usize) {
-    let tail = tail as usize;
-    (number(tail / WIDTH), tail % WIDTH)
+fn hash_of(of: Of, block: u32) -> u64 {
+    match of {
+        Of::Strand(strand) => hash::pair(strand, block),
+        Of::State(state) => hash::pair(state, !block),
+    }
 }
 
-fn is(blocks: &[Block], id: u32, strand: StrandId, number: u32) -> bool {
-    let block = &blocks[id as usize];
-    block.strand == strand && block.number == number
+fn is(rows: &[Entry], of: Of, block: u32) -> impl Fn(&u32) -> bool {
+    move |id| rows.get(*id as usize).is_some_and(|entry| entry.of == of && entry.block == block)
 }

@@ -1,10 +1,12 @@
 //! What a walk does where it meets something new: works it out, and remembers it if there is room.
 
 use super::classes::ClassId;
-use super::endings::Endings;
+use super::endings::Of;
+use super::lists::number;
 use super::nfa::{Symbol, set_bits};
-use super::outcomes::OutcomeId;
+use super::outcomes::{NOTHING, TableOf, UNKNOWN};
 use super::predicates::Place;
+use super::rows::{Row, first_of, place};
 use super::run::{Matcher, Work};
 use super::strands::StrandId;
 use super::tails::TailId;
@@ -59,6 +61,10 @@ impl Matcher<'_> {
                 }
             }
             let spawned = self.outcomes.intern(found);
+            let spawned = (spawned, self.outcomes.table_of(spawned));
+            if self.module.block.is_none() {
+                self.tails.begin_module();
+            }
             self.tails.insert(&path.as_bytes()[start..], place, &classes, spawned)
         });
         self.work.classes = classes;
@@ -77,30 +83,74 @@ impl Matcher<'_> {
         }
     }
 
-    /// Works out what a tail makes of a strand, if there is room to remember it; and with it what those make of it that
-    /// were met next and differ in the last token only, such as a weight and its scale: they are likely to be asked for.
+    /// Works out what a tail makes of a strand, if there is room to remember it; and with it what other tails of its block
+    /// do, as far as that is at hand.
     #[cold]
-    pub(super) fn learn_outcome(&mut self, strand: StrandId, tail: TailId) -> Option<OutcomeId> {
+    pub(super) fn learn_outcome(&mut self, strand: StrandId, tail: TailId) -> Option<()> {
         if !self.has_room() {
             return None;
         }
-        let (before, _) = self.tails.classes(tail)?;
+        let states = self.strands.states(strand);
+        let is_alone = states.len() == 1;
+        let mut row = Row::all(NOTHING, TableOf::Any);
+        if self.strands.outlook(strand).table == TableOf::Several {
+            // Rules of several tables: nothing that rows could be added up for.
+            self.find_outcomes(Of::Strand(strand), tail);
+            return Some(());
+        }
+        for at in 0..states.len() {
+            let state = self.strands.states(strand)[at];
+            if let Some((table, rule)) = self.graph.nfa.winner(state) {
+                row.add(&Row::all(self.graph.deciders.outcome(table, rule), TableOf::One(number(table))), UNKNOWN);
+                continue;
+            }
+            let (block, lane) = place(tail);
+            match self.endings.of_state(state, block).filter(|known| known.get(lane) != UNKNOWN) {
+                Some(known) => row.add(known, UNKNOWN),
+                None if is_alone => {
+                    self.find_outcomes(Of::Strand(strand), tail);
+                    return Some(());
+                }
+                None => row.add(self.find_outcomes(Of::State(state), tail), UNKNOWN),
+            }
+            if row.table() == TableOf::Several {
+                self.find_outcomes(Of::Strand(strand), tail);
+                return Some(());
+            }
+        }
+        *self.endings.of_mut(Of::Strand(strand), place(tail).0) = row;
+        Some(())
+    }
+
+    /// Works out what a tail makes of a strand or a state; and what those do that were met next: they are likely to be
+    /// asked for.
+    fn find_outcomes(&mut self, of: Of, tail: TailId) -> &Row {
         let Work { set, next, found, outcomes, .. } = &mut self.work;
-        let mut states = self.strands.states(strand);
-        for class in before {
-            self.graph.nfa.step(states, self.classes.symbol(*class), next);
-            std::mem::swap(set, next);
-            states = set;
-        }
+        let states = match &of {
+            Of::Strand(strand) => self.strands.states(*strand),
+            Of::State(state) => std::slice::from_ref(state),
+        };
         outcomes.clear();
-        for other in Endings::block_from(tail) {
-            let Some((_, last)) = self.tails.classes(other).filter(|classes| classes.0 == before) else { break };
-            found.clear();
-            self.graph.nfa.end(states, self.classes.symbol(last), found);
-            outcomes.push(self.outcomes.intern(found));
+        let mut others = (tail..first_of(place(tail).0 + 1)).map_while(|tail| self.tails.classes(tail)).peekable();
+        while let Some((before, _)) = others.peek().copied() {
+            let mut states = states;
+            for class in before {
+                self.graph.nfa.step(states, self.classes.symbol(*class), next);
+                std::mem::swap(set, next);
+                states = set;
+            }
+            while let Some((_, last)) = others.next_if(|other| other.0 == before) {
+                if states.is_empty() {
+                    outcomes.push((NOTHING, TableOf::Any));
+                    continue;
+                }
+                found.clear();
+                self.graph.nfa.end(states, self.classes.symbol(last), found);
+                let outcome = self.outcomes.intern(found);
+                outcomes.push((outcome, self.outcomes.table_of(outcome)));
+            }
         }
-        self.endings.insert(strand, tail, outcomes);
-        outcomes.first().copied()
+        self.endings.insert(of, tail, outcomes)
     }
 
     /// Walks the whole path without remembering anything, and sets the answer, an outcome of `passing`.

@@ -85,6 +85,7 @@ mod lists;
 mod nfa;
 mod outcomes;
 mod predicates;
+mod rows;
 mod run;
 mod strands;
 mod tails;

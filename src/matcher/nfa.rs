@@ -231,6 +231,12 @@ impl Nfa {
         set.first().is_none_or(|id| *id >= self.first_won)
     }
 
+    /// The mark of a state that says no more than that a rule has won.
+    pub(super) fn winner(&self, id: StateId) -> Option<(usize, u32)> {
+        let state = self.state(id);
+        (id >= self.first_won).then_some((state.table as usize, state.decides))
+    }
+
     /// The table of a state, the first rule that it can lead to, and whether that rule has won.
     pub(super) fn outlook(&self, id: StateId) -> (usize, u32, bool) {
         let state = self.state(id);
@@ -307,6 +313,9 @@ impl Nfa {
     /// Sorts, and drops what cannot change the answer any more: once a rule has won, all that leads to later rules of
     /// its table.
     pub(super) fn normalize(&self, set: &mut Vec<StateId>) {
+        if set.len() < 2 {
+            return;
+        }
         set.sort_unstable();
         set.dedup();
         let winners = set.partition_point(|id| *id < self.first_won);

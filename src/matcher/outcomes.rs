@@ -12,12 +12,37 @@ use super::{Mode, RuleIndex, TableId};
 
 /// A list of marks. Equal lists have equal numbers.
 ///
-/// `NOTHING` comes first, then the outcomes that consist of one rule that decides, by table and rule: most outcomes are
-/// of these two kinds, and their numbers say all there is to know. Other outcomes are numbered as they come.
+/// The outcomes that consist of one rule that decides come first, by table and rule, `NOTHING` comes last: most outcomes
+/// are of these two kinds, and their numbers say all there is to know. Other outcomes are numbered as they come.
 pub(super) type OutcomeId = u32;
 
 /// No marks.
-pub(super) const NOTHING: OutcomeId = 0;
+pub(super) const NOTHING: OutcomeId = OutcomeId::MAX;
+
+/// No outcome: less than each.
+pub(super) const UNKNOWN: OutcomeId = 0;
+
+/// Of which table outcomes are the deciding rules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TableOf {
+    /// Of any: they are `NOTHING`.
+    Any,
+    One(u32),
+    /// Of several, or there is more to some than a rule that decides.
+    Several,
+}
+
+impl TableOf {
+    /// That of both together.
+    pub(super) fn with(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Any, other) => other,
+            (own, Self::Any) => own,
+            (own, other) if own == other => own,
+            _ => Self::Several,
+        }
+    }
+}
 
 /// The outcomes that consist of one rule that decides.
 #[derive(Debug)]
@@ -33,7 +58,7 @@ pub(super) struct Deciders {
 impl Deciders {
     pub(super) fn new(tables: &[TableEntry]) -> Self {
         let mut of_tables = Vec::with_capacity(tables.len());
-        let mut end = NOTHING + 1;
+        let mut end = UNKNOWN + 1;
         for table in tables {
             let begin = end;
             end += number(table.rules.len());
@@ -44,7 +69,7 @@ impl Deciders {
     }
 
     /// The outcome of a rule.
-    fn outcome(&self, table: usize, rule: u32) -> OutcomeId {
+    pub(super) fn outcome(&self, table: usize, rule: u32) -> OutcomeId {
         self.of_tables[table].start + rule
     }
 
@@ -99,10 +124,21 @@ impl<'g> Outcomes<'g> {
         if outcome < self.deciders.end {
             let rule = self.deciders.rule(outcome, table.index());
             rule.map_or(&[], |rule| &self.deciders.rules[rule as usize..][..1])
+        } else if outcome == NOTHING {
+            &[]
         } else {
             let part = self.part(outcome, table.index());
             &self.rules[part.start as usize..part.end as usize]
         }
+    }
+
+    /// Which table's deciding rule an outcome is.
+    pub(super) fn table_of(&self, outcome: OutcomeId) -> TableOf {
+        if outcome == NOTHING {
+            return TableOf::Any;
+        }
+        let table = self.deciders.of_tables.iter().position(|outcomes| outcomes.contains(&outcome));
+        table.map_or(TableOf::Several, |table| TableOf::One(number(table)))
     }
 
     /// The outcome of what was found; may sort it and drop what does not matter.
@@ -206,6 +242,8 @@ impl<'g> Outcomes<'g> {
         if outcome < self.deciders.end {
             let first_rule = self.deciders.rule(outcome, table).unwrap_or(NONE);
             Part { first_rule, decides: true, start: 0, end: 0 }
+        } else if outcome == NOTHING {
+            Part { first_rule: NONE, decides: true, start: 0, end: 0 }
         } else {
             self.parts[(outcome - self.deciders.end) as usize * self.tables.len() + table]
         }
@@ -216,7 +254,7 @@ impl<'g> Outcomes<'g> {
             for (table, decided) in found.decided.iter_mut().enumerate() {
                 *decided = self.deciders.rule(outcome, table).map_or(*decided, |rule| rule.min(*decided));
             }
-        } else {
+        } else if outcome != NOTHING {
             self.marks.get(outcome - self.deciders.end).iter().for_each(|mark| found.add(*mark));
         }
     }

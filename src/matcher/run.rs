@@ -7,8 +7,9 @@ use super::cut::{common_prefix, starts_with};
 use super::endings::Endings;
 use super::lists::number;
 use super::nfa::{Found, StateId};
-use super::outcomes::{NOTHING, OutcomeId, Outcomes};
+use super::outcomes::{NOTHING, OutcomeId, Outcomes, TableOf, UNKNOWN};
 use super::predicates::{Place, PredicateId};
+use super::rows::{Row, place};
 use super::strands::{DEAD, StrandId, Strands};
 use super::tails::{TailId, Tails, behind_numbers};
 use super::whole::{WholePaths, WholeWalk};
@@ -36,6 +37,7 @@ pub struct Matcher<'g> {
     stem: Vec<u8>,
     /// The strands of all steps, end to end.
     active: Vec<StrandId>,
+    pub(super) module: Module,
     /// The outcome of the path resolved last, if one holds the answers of all tables.
     pub(super) answer: Option<OutcomeId>,
     /// Failing that, per table, the outcome that holds its answer.
@@ -72,7 +74,16 @@ pub(super) struct Work {
     /// The outcomes that make up that of a path: one, and all others that are not `NOTHING`.
     first_part: OutcomeId,
     parts: Vec<OutcomeId>,
-    pub(super) outcomes: Vec<OutcomeId>,
+    pub(super) outcomes: Vec<(OutcomeId, TableOf)>,
+}
+
+/// What the tails of one block make of all that is active at the last step.
+#[derive(Debug)]
+pub(super) struct Module {
+    /// `None` as long as none is known.
+    pub(super) block: Option<u32>,
+    /// Of several tables and of no use when no row can be put together.
+    row: Row,
 }
 
 /// What one path matches, table by table.
@@ -115,6 +126,7 @@ impl<'g> Matcher<'g> {
             steps: Vec::new(),
             stem: Vec::new(),
             active,
+            module: Module { block: None, row: Row::UNKNOWN },
             answer: None,
             answers: vec![NOTHING; graph.tables.len()],
             passing: Outcomes::new(&graph.tables, &graph.deciders),
@@ -257,6 +269,7 @@ impl<'g> Matcher<'g> {
             && let Some(step) = self.steps.pop()
         {
             self.step = step;
+            self.module.block = None;
         }
         self.stem.truncate(self.step.start as usize);
         self.active.truncate(self.step.end as usize);
@@ -285,6 +298,7 @@ impl<'g> Matcher<'g> {
         let (begin, end) = (self.step.end, number(self.active.len()));
         self.steps.push(self.step);
         self.step = Step { start: number(cut.next), place: cut.place, begin, end };
+        self.module.block = None;
         Some(true)
     }
 
@@ -330,17 +344,89 @@ impl<'g> Matcher<'g> {
 
     /// Sets the answers from the last step and what follows it.
     fn end(&mut self, tail: TailId) -> Option<()> {
-        let mut answer = self.tails.spawned(tail);
+        let (block, lane) = place(tail);
+        if self.module.block == Some(block) {
+            let outcome = self.module.row.get(lane);
+            if outcome != UNKNOWN {
+                self.set_answer(outcome);
+                return Some(());
+            }
+        }
+        self.end_anew(tail)
+    }
+
+    fn set_answer(&mut self, outcome: OutcomeId) {
+        self.answer = Some(outcome);
+        self.work.first_part = outcome;
+        self.work.parts.clear();
+    }
+
+    /// Sets the answers from the last step and a tail that it has not met.
+    #[inline(never)]
+    fn end_anew(&mut self, tail: TailId) -> Option<()> {
+        let (block, lane) = place(tail);
+        let in_vain = self.module.block == Some(block) && self.module.row.table() == TableOf::Several;
+        if !in_vain {
+            self.module.block = None;
+            self.module.row = self.row(tail)?;
+            self.module.block = Some(block);
+            let outcome = self.module.row.get(lane);
+            if outcome != UNKNOWN {
+                self.set_answer(outcome);
+                return Some(());
+            }
+        }
+        self.end_one(tail)
+    }
+
+    /// What the tails in the block of `tail` make of all strands of the last step, and be it that of `tail` alone. Without
+    /// outcomes where they are of several tables.
+    fn row(&mut self, tail: TailId) -> Option<Row> {
+        let (block, lane) = place(tail);
+        let mut row = *self.tails.spawned(block);
+        for at in self.last() {
+            let strand = self.active[at];
+            let outlook = self.strands.outlook(strand);
+            let bound = match outlook.table.with(row.table()) {
+                TableOf::One(table) => self.graph.deciders.outcome(table as usize, outlook.first_rule),
+                _ => UNKNOWN,
+            };
+            // Often what was found so far decides before anything that the strand can lead to.
+            let decides = row.get(lane) <= bound;
+            let known = self.endings.of_strand(strand, block);
+            match known {
+                Some(known) if decides || known.get(lane) != UNKNOWN => row.add(known, bound),
+                None if decides => row.add(&Row::UNKNOWN, bound),
+                _ => {
+                    self.learn_outcome(strand, tail)?;
+                    if let Some(known) = self.endings.of_strand(strand, block) {
+                        row.add(known, bound);
+                    }
+                }
+            }
+            if row.table() == TableOf::Several {
+                return Some(Row::all(UNKNOWN, TableOf::Several));
+            }
+        }
+        Some(row)
+    }
+
+    /// Sets the answers from the last step and a tail, strand by strand.
+    fn end_one(&mut self, tail: TailId) -> Option<()> {
+        let (block, lane) = place(tail);
+        let mut answer = self.tails.spawned(block).get(lane);
         self.work.parts.clear();
         for at in self.last() {
             let strand = self.active[at];
-            // Often what was found so far decides before anything that the strand can lead to.
             if answer != NOTHING && self.outcomes.beats(answer, |table| self.strands.first_rule(strand, table)) {
                 continue;
             }
-            let outcome = match self.endings.find(strand, tail) {
-                Some(outcome) => outcome,
-                None => self.learn_outcome(strand, tail)?,
+            let outcome = match self.endings.of_strand(strand, block).map(|row| row.get(lane)) {
+                Some(outcome) if outcome != UNKNOWN => outcome,
+                _ => {
+                    self.learn_outcome(strand, tail)?;
+                    self.endings.of_strand(strand, block)?.get(lane)
+                }
             };
             if answer == NOTHING {
                 answer = outcome;

@@ -10,6 +10,7 @@ use super::classes::{ClassId, Classes};
 use super::hash;
 use super::lists::{Lists, number};
 use super::nfa::{Mask, NONE, Nfa, StateId};
+use super::outcomes::TableOf;
 
 /// A remembered set of states.
 pub(super) type StrandId = u32;
@@ -49,6 +50,8 @@ const MOST_MASKS: usize = 16;
 pub(super) struct Outlook {
     /// The first rule that it can still lead to, whatever the table.
     pub(super) first_rule: u32,
+    /// The table of the rules that it can lead to.
+    pub(super) table: TableOf,
     /// Whether a rule has won in some table.
     pub(super) has_winner: bool,
     /// Whether nothing can change any more: rules have won and nothing else is active.
@@ -103,10 +106,14 @@ impl Strands {
                     prospect.winner = first_rule;
                 }
             }
+            let mut table = TableOf::Any;
+            for (of, _) in (0..).zip(&self.prospects[begin..]).filter(|(_, prospect)| prospect.first_rule != NONE) {
+                table = table.with(TableOf::One(of));
+            }
             let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
             self.asks.push(None);
             let first_rule = self.prospects[begin..].iter().map(|prospect| prospect.first_rule).min().unwrap_or(NONE);
-            self.outlooks.push(Outlook { first_rule, has_winner, is_settled: nfa.is_settled(set) });
+            self.outlooks.push(Outlook { first_rule, table, has_winner, is_settled: nfa.is_settled(set) });
         }
         id
     }

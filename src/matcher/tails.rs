@@ -9,8 +9,9 @@ use super::classes::ClassId;
 use super::cut::starts_with;
 use super::hash;
 use super::lists::number;
-use super::outcomes::OutcomeId;
+use super::outcomes::{OutcomeId, TableOf};
 use super::predicates::Place;
+use super::rows::{self, Row};
 
 /// A text from the beginning of a token to the end of a path, and the place of that token.
 pub(super) type TailId = u32;
@@ -22,6 +23,10 @@ pub(super) struct Tails {
     tails: Vec<Tail>,
     text: Vec<u8>,
     classes: Vec<ClassId>,
+    /// Per block, the outcomes of what begins within its tails.
+    spawned: Vec<Row>,
+    /// The first tail of the module whose tails are being remembered.
+    module: TailId,
     /// The tail found last.
     last: TailId,
 }
@@ -34,15 +39,13 @@ struct Tail {
     place: Place,
     /// The tail that was found after this one.
     follower: TailId,
-    /// The outcome of what begins within the tail.
-    spawned: OutcomeId,
     /// Where its classes begin in `classes`; they end where those of the next tail begin.
     classes: u32,
 }
 
 impl Tails {
     pub(super) fn new() -> Self {
-        Self { ids: HashTable::new(), tails: Vec::new(), text: Vec::new(), classes: Vec::new(), last: 0 }
+        Self { ids: HashTable::new(), tails: Vec::new(), text: Vec::new(), classes: Vec::new(), spawned: Vec::new(), module: 0, last: 0 }
     }
 
     /// The tail with this text, if it was the one to follow the tail found last when that was found before.
@@ -74,8 +77,25 @@ impl Tails {
             && self.text.get(tail.start as usize..).is_some_and(|known| starts_with(known, text))
     }
 
+    /// Says that the tails to be remembered next come behind another beginning than those before them. They get blocks of
+    /// their own, so that looking at a block is looking at one module; but not where paths come in no order.
+    pub(super) fn begin_module(&mut self) {
+        let is_in_order = self.tails.len() > self.module as usize + 1;
+        while is_in_order && self.tails.len() % rows::WIDTH != 0 {
+            let classes = number(self.classes.len());
+            self.tails.push(Tail { hash: 0, start: 0, length: u32::MAX, place: 0, follower: 0, classes });
+        }
+        self.module = number(self.tails.len());
+    }
+
     /// Remembers a tail: the classes of its tokens, and the outcome of what begins within it.
-    pub(super) fn insert(&mut self, text: &[u8], place: Place, classes: &[ClassId], spawned: OutcomeId) -> TailId {
+    pub(super) fn insert(
+        &mut self,
+        text: &[u8],
+        place: Place,
+        classes: &[ClassId],
+        spawned: (OutcomeId, TableOf),
+    ) -> TailId {
         let hash = hash::text(text, place);
         let id = number(self.tails.len());
         self.tails.push(Tail {
@@ -84,7 +104,6 @@ impl Tails {
             length: number(text.len()),
             place,
             follower: id,
-            spawned,
             classes: number(self.classes.len()),
         });
         self.text.extend_from_slice(text);
@@ -92,12 +111,15 @@ impl Tails {
         let tails = &self.tails;
         self.ids.insert_unique(hash, id, |known| tails[*known as usize].hash);
         self.last = id;
+        let (block, lane) = rows::place(id);
+        self.spawned.resize(block as usize + 1, Row::UNKNOWN);
+        self.spawned[block as usize].set(lane, spawned.0, spawned.1);
         id
     }
 
-    /// The outcome of what begins within a tail.
-    pub(super) fn spawned(&self, tail: TailId) -> OutcomeId {
-        self.tails[tail as usize].spawned
+    /// The outcomes of what begins within the tails of a block.
+    pub(super) fn spawned(&self, block: u32) -> &Row {
+        &self.spawned[block as usize]
     }
 
     /// The classes of a tail's tokens, the last apart.
@@ -113,6 +135,7 @@ impl Tails {
             + self.text.capacity()
             + size_of::<Tail>() * self.tails.capacity()
             + 4 * self.classes.capacity()
+            + size_of::<Row>() * self.spawned.capacity()
     }
 }
 
