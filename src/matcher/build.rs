@@ -9,7 +9,6 @@ use super::cut::Cutter;
 use super::futures::automaton;
 use super::graph::{Edge, Graph, MatcherGraph, Node, RuleEntry, TableEntry};
 use super::nfa::Mark;
-use super::outcomes::Deciders;
 use super::predicates::{PredicateId, PredicatesBuilder};
 use super::whole::WholePathsBuilder;
 use super::{Config, Mode, RuleIndex, TableId};
@@ -83,6 +82,7 @@ pub(super) fn compile(
     for id in builder.predicate_of.iter_mut().flatten() {
         *id = new_id[id.0 as usize];
     }
+    let most_rules = builder.entries.iter().map(|table| table.rules.len()).max().unwrap_or(0);
     let nfa = automaton(&builder.graph, &builder.entries, &builder.predicate_of, &predicates);
     Ok(MatcherGraph {
         separators: separators.clone(),
@@ -90,7 +90,7 @@ pub(super) fn compile(
         whole: builder.whole.finish(config.get_whole_path_capacity())?,
         config,
         graph: builder.graph,
-        deciders: Deciders::new(&builder.entries),
+        every_rule: (0..number(most_rules)?).map(RuleIndex).collect(),
         tables: builder.entries,
         predicate_of: builder.predicate_of,
         predicates,

@@ -2,13 +2,12 @@
 
 use hashbrown::HashTable;
 
+use super::TableId;
 use super::hash;
 use super::lists::number;
 use super::nfa::StateId;
-use super::outcomes::{OutcomeId, TableOf};
-use super::rows::{Row, place};
+use super::rows::Row;
 use super::strands::StrandId;
-use super::tails::TailId;
 
 /// The outcomes of strands and states at the ends of tails, as far as they are known, a row for each block of tails.
 ///
@@ -19,16 +18,17 @@ pub(super) struct Endings {
     rows: Vec<Entry>,
     /// Into `rows`, by what it is of and block.
     ids: HashTable<u32>,
-    /// Per strand, the row asked for last; `NO_ROW` without any.
+    /// Per strand and table, the row asked for last; `NO_ROW` without any.
     last: Vec<u32>,
+    tables: usize,
 }
 
 /// What a row is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Of {
-    /// A strand.
-    Strand(StrandId),
-    /// A state.
+    /// A strand and one of the tables.
+    Strand(StrandId, TableId),
+    /// A state, which is of one table only.
     State(StateId),
 }
 
@@ -42,16 +42,19 @@ struct Entry {
 const NO_ROW: u32 = u32::MAX;
 
 impl Endings {
-    pub(super) fn new() -> Self {
-        Self { rows: Vec::new(), ids: HashTable::new(), last: Vec::new() }
+    pub(super) fn new(tables: usize) -> Self {
+        Self { rows: Vec::new(), ids: HashTable::new(), last: Vec::new(), tables }
     }
 
-    /// The row of a strand, if there is any.
-    pub(super) fn of_strand(&mut self, strand: StrandId, block: u32) -> Option<&Row> {
-        let last = self.last.get_mut(strand as usize)?;
+    /// The row of a strand for a table, if there is any.
+    pub(super) fn of_strand(&mut self, strand: StrandId, table: TableId, block: u32) -> Option<&Row> {
+        let last = self.last.get_mut(strand as usize * self.tables + table.index())?;
         match self.rows.get(*last as usize) {
             Some(entry) if entry.block == block => {}
-            _ => *last = *self.ids.find(hash_of(Of::Strand(strand), block), is(&self.rows, Of::Strand(strand), block))?,
+            _ => {
+                let of = Of::Strand(strand, table);
+                *last = *self.ids.find(hash_of(of, block), is(&self.rows, of, block))?;
+            }
         }
         self.rows.get(*last as usize).map(|entry| &entry.row)
     }
@@ -76,23 +79,14 @@ impl Endings {
                 id
             }
         };
-        if let Of::Strand(strand) = of {
-            if self.last.len() <= strand as usize {
-                self.last.resize(strand as usize + 1, NO_ROW);
+        if let Of::Strand(strand, table) = of {
+            let begin = strand as usize * self.tables;
+            if self.last.len() <= begin {
+                self.last.resize(begin + self.tables, NO_ROW);
             }
-            self.last[strand as usize] = id;
+            self.last[begin + table.index()] = id;
         }
         &mut self.rows[id as usize].row
-    }
-
-    /// Remembers the outcomes of something at the ends of tails: of `tail` and those that follow it in its block.
-    pub(super) fn insert(&mut self, of: Of, tail: TailId, outcomes: &[(OutcomeId, TableOf)]) -> &Row {
-        let (block, lane) = place(tail);
-        let row = self.of_mut(of, block);
-        for (lane, (outcome, table)) in (lane..).zip(outcomes) {
-            row.set(lane, *outcome, *table);
-        }
-        row
     }
 
     /// Bytes in use, approximately.
@@ -103,7 +97,7 @@ impl Endings {
 
 fn hash_of(of: Of, block: u32) -> u64 {
     match of {
-        Of::Strand(strand) => hash::pair(strand, block),
+        Of::Strand(strand, table) => hash::pair(strand, block ^ table.0.rotate_right(8)),
         Of::State(state) => hash::pair(state, !block),
     }
 }

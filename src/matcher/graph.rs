@@ -7,7 +7,6 @@ use petgraph::graph::{DiGraph, NodeIndex};
 use super::build::{self, BuildError, Table};
 use super::cut::Cutter;
 use super::nfa::Nfa;
-use super::outcomes::Deciders;
 use super::predicates::{PredicateId, Predicates};
 use super::whole::WholePaths;
 use super::{Config, Matcher, Mode, RuleIndex, TableId};
@@ -101,7 +100,8 @@ pub struct MatcherGraph {
     pub(super) predicate_of: Vec<Option<PredicateId>>,
     pub(super) predicates: Predicates,
     pub(super) nfa: Nfa,
-    pub(super) deciders: Deciders,
+    /// Every rule of the largest table.
+    pub(super) every_rule: Vec<RuleIndex>,
     pub(super) whole: Option<WholePaths>,
 }
 

@@ -1,12 +1,12 @@
 //! What a walk does where it meets something new: works it out, and remembers it if there is room.
 
+use super::TableId;
 use super::classes::ClassId;
 use super::endings::Of;
-use super::lists::number;
-use super::nfa::{Symbol, set_bits};
-use super::outcomes::{NOTHING, TableOf, UNKNOWN};
+use super::nfa::{Found, StateId, Symbol, set_bits};
+use super::outcomes::{NOTHING, Outcomes, UNKNOWN, deciding};
 use super::predicates::Place;
-use super::rows::{Row, first_of, place};
+use super::rows::{self, Row};
 use super::run::{Matcher, Work};
 use super::strands::StrandId;
 use super::tails::TailId;
@@ -48,7 +48,7 @@ impl Matcher<'_> {
             let Work { set, next, found, .. } = &mut self.work;
             let nfa = &self.graph.nfa;
             set.clear();
-            found.clear();
+            found.iter_mut().for_each(Found::clear);
             for (at, class) in classes.iter().enumerate() {
                 let symbol = self.classes.symbol(*class);
                 if at + 1 == classes.len() {
@@ -60,12 +60,17 @@ impl Matcher<'_> {
                     std::mem::swap(set, next);
                 }
             }
-            let spawned = self.outcomes.intern(found);
-            let spawned = (spawned, self.outcomes.table_of(spawned));
             if self.module.block.is_none() {
                 self.tails.begin_module();
             }
-            self.tails.insert(&path.as_bytes()[start..], place, &classes, spawned)
+            let tail = self.tails.insert(&path.as_bytes()[start..], place, &classes);
+            let (block, lane) = rows::place(tail);
+            for (table, found) in self.graph.tables().zip(found) {
+                let outcomes = &mut self.outcomes[table.index()];
+                let outcome = outcomes.intern(found);
+                self.tails.spawned_mut(block, table).set(lane, outcome, outcomes.is_plain(outcome));
+            }
+            tail
         });
         self.work.classes = classes;
         tail
@@ -86,71 +91,77 @@ impl Matcher<'_> {
     /// Works out what a tail makes of a strand, if there is room to remember it; and with it what other tails of its block
     /// do, as far as that is at hand.
     #[cold]
-    pub(super) fn learn_outcome(&mut self, strand: StrandId, tail: TailId) -> Option<()> {
+    pub(super) fn learn_row(&mut self, strand: StrandId, table: TableId, tail: TailId) -> Option<Row> {
         if !self.has_room() {
             return None;
         }
-        let states = self.strands.states(strand);
-        let is_alone = states.len() == 1;
-        let mut row = Row::all(NOTHING, TableOf::Any);
-        if self.strands.outlook(strand).table == TableOf::Several {
-            // Rules of several tables: nothing that rows could be added up for.
-            self.find_outcomes(Of::Strand(strand), tail);
-            return Some(());
-        }
-        for at in 0..states.len() {
+        let (block, lane) = rows::place(tail);
+        let nfa = &self.graph.nfa;
+        let count = self.strands.states(strand).len();
+        let mut row = Row::all(NOTHING);
+        for at in 0..count {
             let state = self.strands.states(strand)[at];
-            if let Some((table, rule)) = self.graph.nfa.winner(state) {
-                row.add(&Row::all(self.graph.deciders.outcome(table, rule), TableOf::One(number(table))), UNKNOWN);
+            if nfa.table(state) != table {
                 continue;
             }
-            let (block, lane) = place(tail);
-            match self.endings.of_state(state, block).filter(|known| known.get(lane) != UNKNOWN) {
-                Some(known) => row.add(known, UNKNOWN),
-                None if is_alone => {
-                    self.find_outcomes(Of::Strand(strand), tail);
-                    return Some(());
+            let other = if let Some(rule) = nfa.winner(state) {
+                Row::all(deciding(rule))
+            } else if count == 1 {
+                // Nobody else's, most likely.
+                return Some(self.work_out(Of::Strand(strand, table), state, tail));
+            } else {
+                match self.endings.of_state(state, block) {
+                    Some(known) if known.get(lane) != UNKNOWN => *known,
+                    _ => self.work_out(Of::State(state), state, tail),
                 }
-                None => row.add(self.find_outcomes(Of::State(state), tail), UNKNOWN),
-            }
-            if row.table() == TableOf::Several {
-                self.find_outcomes(Of::Strand(strand), tail);
-                return Some(());
-            }
+            };
+            self.add(table, &mut row, &other, UNKNOWN, lane)?;
         }
-        *self.endings.of_mut(Of::Strand(strand), place(tail).0) = row;
-        Some(())
+        *self.endings.of_mut(Of::Strand(strand, table), block) = row;
+        Some(row)
     }
 
-    /// Works out what a tail makes of a strand or a state; and what those do that were met next: they are likely to be
-    /// asked for.
-    fn find_outcomes(&mut self, of: Of, tail: TailId) -> &Row {
-        let Work { set, next, found, outcomes, .. } = &mut self.work;
-        let states = match &of {
-            Of::Strand(strand) => self.strands.states(*strand),
-            Of::State(state) => std::slice::from_ref(state),
-        };
-        outcomes.clear();
-        let mut others = (tail..first_of(place(tail).0 + 1)).map_while(|tail| self.tails.classes(tail)).peekable();
-        while let Some((before, _)) = others.peek().copied() {
-            let mut states = states;
-            for class in before {
-                self.graph.nfa.step(states, self.classes.symbol(*class), next);
-                std::mem::swap(set, next);
-                states = set;
-            }
-            while let Some((_, last)) = others.next_if(|other| other.0 == before) {
-                if states.is_empty() {
-                    outcomes.push((NOTHING, TableOf::Any));
-                    continue;
+    /// Works out what a tail makes of a state, and remembers it in a row; and what those do that follow in its block: they
+    /// were met next and are likely to be asked for.
+    fn work_out(&mut self, of: Of, state: StateId, tail: TailId) -> Row {
+        let Work { set, next, found, .. } = &mut self.work;
+        let nfa = &self.graph.nfa;
+        let table = nfa.table(state).index();
+        let (outcomes, (block, first)) = (&mut self.outcomes[table], rows::place(tail));
+        let row = self.endings.of_mut(of, block);
+        let mut states: &[StateId] = &[];
+        for (lane, other) in (first..rows::WIDTH).zip(tail..) {
+            let Some((last, before)) = self.tails.classes(other) else { break };
+            if other == tail || !self.tails.is_like_last(other) {
+                states = std::slice::from_ref(&state);
+                for class in before {
+                    nfa.step(states, self.classes.symbol(*class), next);
+                    std::mem::swap(set, next);
+                    states = set;
                 }
-                found.clear();
-                self.graph.nfa.end(states, self.classes.symbol(last), found);
-                let outcome = self.outcomes.intern(found);
-                outcomes.push((outcome, self.outcomes.table_of(outcome)));
             }
+            let mut outcome = NOTHING;
+            if !states.is_empty() {
+                found[table].clear();
+                nfa.end(states, self.classes.symbol(last), found);
+                outcome = outcomes.intern(&mut found[table]);
+            }
+            row.set(lane, outcome, outcomes.is_plain(outcome));
         }
-        self.endings.insert(of, tail, outcomes)
+        *row
+    }
+
+    /// Gives the whole-path regexes that match a number, if there is room to remember it.
+    #[cold]
+    pub(super) fn learn_group(&mut self) -> Option<u32> {
+        if !self.has_room() {
+            return None;
+        }
+        let (walk, whole) = (self.whole.as_mut()?, self.graph.whole.as_ref()?);
+        let found = &mut self.work.found;
+        found.iter_mut().for_each(Found::clear);
+        whole.marks(walk.matched()).for_each(|mark| found[mark.table.index()].add(mark));
+        Some(walk.add_group(self.outcomes.iter_mut().zip(found).map(|(outcomes, found)| outcomes.intern(found))))
     }
 
     /// Walks the whole path without remembering anything, and sets the answer, an outcome of `passing`.
@@ -160,7 +171,7 @@ impl Matcher<'_> {
         let Work { set, next, class, bits, found, .. } = &mut self.work;
         set.clear();
         set.extend_from_slice(&graph.nfa.start);
-        found.clear();
+        found.iter_mut().for_each(Found::clear);
         let (mut start, mut place) = (0, 0);
         loop {
             let cut = graph.cutter.cut(path, start);
@@ -182,10 +193,11 @@ impl Matcher<'_> {
             place = cut.place;
         }
         let matched = self.whole.as_ref().map_or(&[] as &[u32], WholeWalk::matched);
-        graph.whole.iter().flat_map(|whole| whole.marks(matched)).for_each(|mark| found.add(mark));
-        self.passing.clear();
-        let outcome = self.passing.intern(found);
-        self.answer = Some(outcome);
+        graph.whole.iter().flat_map(|whole| whole.marks(matched)).for_each(|mark| found[mark.table.index()].add(mark));
+        for ((answer, outcomes), found) in self.answers.iter_mut().zip(&mut self.passing).zip(found) {
+            outcomes.clear();
+            *answer = outcomes.intern(found);
+        }
     }
 
     pub(super) fn has_room(&self) -> bool {
@@ -193,7 +205,7 @@ impl Matcher<'_> {
             + self.strands.memory()
             + self.tails.memory()
             + self.endings.memory()
-            + self.outcomes.memory()
+            + self.outcomes.iter().map(Outcomes::memory).sum::<usize>()
             + self.whole.as_ref().map_or(0, WholeWalk::memory)
             + 4 * self.spawned.capacity();
         used < self.graph.config.get_cache_capacity()

@@ -91,31 +91,32 @@ impl Mask {
     }
 }
 
-/// What a path matches, as it is found.
-#[derive(Debug)]
+/// What a path matches of a table, as it is found.
+#[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// Per table, the first rule that matches and decides; or `NONE`.
-    pub(super) decided: Vec<u32>,
+    /// The first rule that matches and decides; or `NONE`.
+    pub(super) decided: u32,
     /// The marks that do not decide, of earlier rules, and perhaps some of later ones.
     pub(super) marks: Vec<Mark>,
 }
 
-impl Found {
-    pub(super) fn new(tables: usize) -> Self {
-        Self { decided: vec![NONE; tables], marks: Vec::new() }
+impl Default for Found {
+    fn default() -> Self {
+        Self { decided: NONE, marks: Vec::new() }
     }
+}
 
+impl Found {
     pub(super) fn clear(&mut self) {
-        self.decided.fill(NONE);
+        self.decided = NONE;
         self.marks.clear();
     }
 
     /// Adds a mark.
     pub(super) fn add(&mut self, mark: Mark) {
-        let decided = &mut self.decided[mark.table.index()];
         if mark.decides {
-            *decided = mark.rule.0.min(*decided);
-        } else if mark.rule.0 < *decided {
+            self.decided = mark.rule.0.min(self.decided);
+        } else if mark.rule.0 < self.decided {
             self.marks.push(mark);
         }
     }
@@ -191,8 +192,8 @@ impl Nfa {
         self.normalize(to);
     }
 
-    /// Adds to `found` what a path matches that ends with the token after the set.
-    pub(super) fn end(&self, from: &[StateId], symbol: Symbol<'_>, found: &mut Found) {
+    /// Adds to `found`, per table, what a path matches that ends with the token after the set.
+    pub(super) fn end(&self, from: &[StateId], symbol: Symbol<'_>, found: &mut [Found]) {
         for &id in from {
             if self.state(id).repeats {
                 self.find(id, found);
@@ -201,8 +202,8 @@ impl Nfa {
         }
     }
 
-    /// Adds to `found` what a path matches that ends with the token at which it begins.
-    pub(super) fn spawn_end(&self, symbol: Symbol<'_>, found: &mut Found) {
+    /// Adds to `found`, per table, what a path matches that ends with the token at which it begins.
+    pub(super) fn spawn_end(&self, symbol: Symbol<'_>, found: &mut [Found]) {
         for gap in &self.floating {
             self.follow(*gap, symbol, |way| self.find_at(way, found));
         }
@@ -231,10 +232,14 @@ impl Nfa {
         set.first().is_none_or(|id| *id >= self.first_won)
     }
 
-    /// The mark of a state that says no more than that a rule has won.
-    pub(super) fn winner(&self, id: StateId) -> Option<(usize, u32)> {
-        let state = self.state(id);
-        (id >= self.first_won).then_some((state.table as usize, state.decides))
+    /// The rule that has won, if a state says no more than that.
+    pub(super) fn winner(&self, id: StateId) -> Option<u32> {
+        (id >= self.first_won).then(|| self.state(id).decides)
+    }
+
+    /// The table that a state belongs to.
+    pub(super) fn table(&self, id: StateId) -> TableId {
+        TableId(self.state(id).table)
     }
 
     /// The table of a state, the first rule that it can lead to, and whether that rule has won.
@@ -248,25 +253,23 @@ impl Nfa {
     }
 
     /// Adds what a path matches that ends with this way.
-    fn find_at(&self, way: &Way, found: &mut Found) {
+    fn find_at(&self, way: &Way, found: &mut [Found]) {
         if way.marked {
             for id in way.enters.iter().take_while(|id| **id != NONE) {
                 self.find(*id, found);
             }
         } else {
-            let decided = &mut found.decided[way.table as usize];
+            let Found { decided, .. } = &mut found[way.table as usize];
             *decided = way.decides.min(*decided);
         }
     }
 
-    fn find(&self, id: StateId, found: &mut Found) {
+    fn find(&self, id: StateId, found: &mut [Found]) {
         let state = self.state(id);
-        let decided = &mut found.decided[state.table as usize];
+        let Found { decided, marks } = &mut found[state.table as usize];
         if state.first_rule < *decided {
             *decided = state.decides.min(*decided);
-            for mark in &self.marks[state.marks.start as usize..state.marks.end as usize] {
-                found.marks.push(*mark);
-            }
+            marks.extend_from_slice(&self.marks[state.marks.start as usize..state.marks.end as usize]);
         }
     }
 

@@ -1,6 +1,4 @@
-//! What the end of a path means for the tables: marks, and the rules that they leave each table with.
-
-use std::ops::Range;
+//! What the end of a path means for a table: marks, and the rules that they leave it with.
 
 use hashbrown::HashTable;
 
@@ -8,12 +6,14 @@ use super::graph::TableEntry;
 use super::hash;
 use super::lists::{Lists, number};
 use super::nfa::{Found, Mark, NONE};
-use super::{Mode, RuleIndex, TableId};
+use super::rows::Row;
+use super::{Mode, RuleIndex};
 
-/// A list of marks. Equal lists have equal numbers.
+/// A list of marks. Equal lists of a table have equal numbers.
 ///
-/// The outcomes that consist of one rule that decides come first, by table and rule, `NOTHING` comes last: most outcomes
-/// are of these two kinds, and their numbers say all there is to know. Other outcomes are numbered as they come.
+/// The outcomes that consist of one rule that decides come first, in the order of rules, `NOTHING` comes last: most
+/// outcomes are of these two kinds, and of two such the lesser number is that of both together. Other outcomes are
+/// numbered between them, as they come.
 pub(super) type OutcomeId = u32;
 
 /// No marks.
@@ -22,87 +22,35 @@ pub(super) const NOTHING: OutcomeId = OutcomeId::MAX;
 /// No outcome: less than each.
 pub(super) const UNKNOWN: OutcomeId = 0;
 
-/// Of which table outcomes are the deciding rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TableOf {
-    /// Of any: they are `NOTHING`.
-    Any,
-    One(u32),
-    /// Of several, or there is more to some than a rule that decides.
-    Several,
+/// The outcome that consists of a rule that decides.
+pub(super) fn deciding(rule: u32) -> OutcomeId {
+    rule + 1
 }
 
-impl TableOf {
-    /// That of both together.
-    pub(super) fn with(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Any, other) => other,
-            (own, Self::Any) => own,
-            (own, other) if own == other => own,
-            _ => Self::Several,
-        }
-    }
-}
-
-/// The outcomes that consist of one rule that decides.
-#[derive(Debug)]
-pub(super) struct Deciders {
-    /// Per table, the outcomes of its rules.
-    of_tables: Vec<Range<OutcomeId>>,
-    /// The first number of an outcome of another kind.
-    end: OutcomeId,
-    /// Every rule of the largest table, so that a rule can be answered with as a list of one.
-    rules: Vec<RuleIndex>,
-}
-
-impl Deciders {
-    pub(super) fn new(tables: &[TableEntry]) -> Self {
-        let mut of_tables = Vec::with_capacity(tables.len());
-        let mut end = UNKNOWN + 1;
-        for table in tables {
-            let begin = end;
-            end += number(table.rules.len());
-            of_tables.push(begin..end);
-        }
-        let largest = tables.iter().map(|table| table.rules.len()).max().unwrap_or(0);
-        Self { of_tables, end, rules: (0..number(largest)).map(RuleIndex).collect() }
-    }
-
-    /// The outcome of a rule.
-    pub(super) fn outcome(&self, table: usize, rule: u32) -> OutcomeId {
-        self.of_tables[table].start + rule
-    }
-
-    /// The rule of a table that decides in an outcome before `end`, if one does.
-    #[inline]
-    fn rule(&self, outcome: OutcomeId, table: usize) -> Option<u32> {
-        let outcomes = &self.of_tables[table];
-        outcomes.contains(&outcome).then(|| outcome - outcomes.start)
-    }
-}
-
-/// The outcomes met so far.
+/// The outcomes of one table met so far.
 #[derive(Debug)]
 pub(super) struct Outcomes<'g> {
-    tables: &'g [TableEntry],
-    deciders: &'g Deciders,
-    /// The marks of the outcomes from `deciders.end` on.
+    table: &'g TableEntry,
+    /// All rules, so that a rule that decides can be answered with as a list of one.
+    every_rule: &'g [RuleIndex],
+    /// The first outcome that is not of a rule that decides.
+    end: OutcomeId,
+    /// The marks of the outcomes from `end` on.
     marks: Lists<Mark>,
-    /// The same per outcome and table.
-    parts: Vec<Part>,
-    /// Their rules, all tables'.
+    /// What they mean.
+    meanings: Vec<Meaning>,
+    /// Their rules.
     rules: Vec<RuleIndex>,
     merged: HashTable<Merged>,
 }
 
-/// What an outcome means for one table.
 #[derive(Debug, Clone, Copy)]
-struct Part {
-    /// The first rule with a mark; `NONE` without marks.
+struct Meaning {
+    /// The first rule with a mark.
     first_rule: u32,
-    /// Whether that mark decides: then nothing that later rules do matters.
-    decides: bool,
-    /// The table's answer, into `rules`.
+    /// The rule that decides, so that nothing matters that later rules do; or `NONE`.
+    decided: u32,
+    /// The answer, into `Outcomes::rules`.
     start: u32,
     end: u32,
 }
@@ -114,69 +62,86 @@ struct Merged {
 }
 
 impl<'g> Outcomes<'g> {
-    pub(super) fn new(tables: &'g [TableEntry], deciders: &'g Deciders) -> Self {
-        Self { tables, deciders, marks: Lists::new(), parts: Vec::new(), rules: Vec::new(), merged: HashTable::new() }
+    /// `every_rule` has at least the rules of the table.
+    pub(super) fn new(table: &'g TableEntry, every_rule: &'g [RuleIndex]) -> Self {
+        Self {
+            table,
+            every_rule,
+            end: deciding(number(table.rules.len())),
+            marks: Lists::new(),
+            meanings: Vec::new(),
+            rules: Vec::new(),
+            merged: HashTable::new(),
+        }
     }
 
-    /// The rules that an outcome leaves a table with.
+    /// The rules that an outcome leaves the table with.
     #[inline]
-    pub(super) fn rules(&self, outcome: OutcomeId, table: TableId) -> &[RuleIndex] {
-        if outcome < self.deciders.end {
-            let rule = self.deciders.rule(outcome, table.index());
-            rule.map_or(&[], |rule| &self.deciders.rules[rule as usize..][..1])
-        } else if outcome == NOTHING {
-            &[]
-        } else {
-            let part = self.part(outcome, table.index());
-            &self.rules[part.start as usize..part.end as usize]
+    pub(super) fn rules(&self, outcome: OutcomeId) -> &[RuleIndex] {
+        match outcome {
+            UNKNOWN | NOTHING => &[],
+            _ if outcome < self.end => &self.every_rule[outcome as usize - 1..][..1],
+            _ => {
+                let meaning = self.meaning(outcome);
+                &self.rules[meaning.start as usize..meaning.end as usize]
+            }
         }
-    }
-
-    /// Which table's deciding rule an outcome is.
-    pub(super) fn table_of(&self, outcome: OutcomeId) -> TableOf {
-        if outcome == NOTHING {
-            return TableOf::Any;
-        }
-        let table = self.deciders.of_tables.iter().position(|outcomes| outcomes.contains(&outcome));
-        table.map_or(TableOf::Several, |table| TableOf::One(number(table)))
     }
 
     /// The outcome of what was found; may sort it and drop what does not matter.
     pub(super) fn intern(&mut self, found: &mut Found) -> OutcomeId {
         let Found { decided, marks } = found;
         if !marks.is_empty() {
-            marks.retain(|mark| mark.rule.0 < decided[mark.table.index()]);
+            marks.retain(|mark| mark.rule.0 < *decided);
         }
         if marks.is_empty() {
-            let mut of_tables = decided.iter().enumerate().filter(|(_, rule)| **rule != NONE);
-            match (of_tables.next(), of_tables.next()) {
-                (None, _) => return NOTHING,
-                (Some((table, rule)), None) => return self.deciders.outcome(table, *rule),
-                _ => {}
-            }
-        }
-        for (table, rule) in (0..).zip(decided.iter()).filter(|(_, rule)| **rule != NONE) {
-            marks.push(Mark { table: TableId(table), rule: RuleIndex(*rule), veto: false, decides: true });
+            return if *decided == NONE { NOTHING } else { deciding(*decided) };
         }
         // Sorts a rule's veto after its match.
         marks.sort_unstable();
         marks.dedup();
-        let at = self.marks.intern(marks);
-        if at as usize * self.tables.len() == self.parts.len() {
-            self.judge(marks);
+        // Behind all others, as its rule is.
+        if *decided != NONE {
+            let table = marks[0].table;
+            marks.push(Mark { table, rule: RuleIndex(*decided), veto: false, decides: true });
         }
-        self.deciders.end + at
+        let at = self.marks.intern(marks);
+        if at as usize == self.meanings.len() {
+            self.judge(marks, *decided);
+        }
+        self.end + at
+    }
+
+    /// Whether an outcome is of a rule that decides, or none.
+    pub(super) fn is_plain(&self, outcome: OutcomeId) -> bool {
+        outcome < self.end || outcome == NOTHING
+    }
+
+    /// Whether an outcome stays what it is whatever rules from `bound`'s on do.
+    #[inline]
+    pub(super) fn beats(&self, outcome: OutcomeId, bound: OutcomeId) -> bool {
+        outcome <= bound || !self.is_plain(outcome) && self.meaning(outcome).decided < bound
     }
 
     /// The outcome of two together, where it is known.
-    pub(super) fn merged(&self, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
+    pub(super) fn both(&self, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
+        if self.is_plain(a) && self.is_plain(b) {
+            return Some(a.min(b));
+        }
+        if a == b || self.beats(a, self.first(b)) {
+            return Some(a);
+        }
+        if self.beats(b, self.first(a)) {
+            return Some(b);
+        }
         let from = (a.min(b), a.max(b));
         self.merged.find(hash::pair(from.0, from.1), |known| known.from == from).map(|known| known.to)
     }
 
-    /// Remembers the outcome of two together.
+    /// Works out the outcome of two together and remembers it.
+    #[cold]
     pub(super) fn merge(&mut self, a: OutcomeId, b: OutcomeId) -> OutcomeId {
-        let mut found = Found::new(self.tables.len());
+        let mut found = Found::default();
         self.add_marks(a, &mut found);
         self.add_marks(b, &mut found);
         let to = self.intern(&mut found);
@@ -186,45 +151,25 @@ impl<'g> Outcomes<'g> {
         to
     }
 
-    /// Which of two outcomes is that of both together; `None` when it is neither.
-    pub(super) fn of_both(&self, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
-        let beats = |a, b| self.beats(a, |table| self.part(b, table).first_rule);
-        if beats(a, b) {
-            Some(a)
-        } else if beats(b, a) {
-            Some(b)
-        } else {
-            None
+    /// Adds the outcomes of a row to those of another, lane by lane and as far as what they are together is known. All that
+    /// `other` can have is of rules from `bound`'s on: lanes that have decided before keep what they have.
+    pub(super) fn add(&self, row: &mut Row, other: &Row, bound: OutcomeId) {
+        if row.is_plain && other.is_plain {
+            row.add(other, bound);
+            return;
         }
-    }
-
-    /// Whether an outcome decides every table before rules from `first_rule` on do; `NONE` where there are no such rules.
-    #[inline]
-    pub(super) fn beats(&self, outcome: OutcomeId, first_rule: impl Fn(usize) -> u32) -> bool {
-        (0..self.tables.len()).all(|table| {
-            let own = self.part(outcome, table);
-            let other = first_rule(table);
-            other == NONE || own.decides && own.first_rule <= other
-        })
-    }
-
-    /// Which of two outcomes is that of both together for a table; `None` when it is neither.
-    pub(super) fn better(&self, a: OutcomeId, b: OutcomeId, table: usize) -> Option<OutcomeId> {
-        let (first, second) = (self.part(a, table), self.part(b, table));
-        match first.first_rule.cmp(&second.first_rule) {
-            _ if second.first_rule == NONE => Some(a),
-            _ if first.first_rule == NONE => Some(b),
-            std::cmp::Ordering::Less if first.decides => Some(a),
-            std::cmp::Ordering::Greater if second.decides => Some(b),
-            std::cmp::Ordering::Equal if first.decides && second.decides => Some(a),
-            _ => None,
+        row.is_plain = false;
+        for (own, other) in row.outcomes.iter_mut().zip(other.outcomes) {
+            if *own != UNKNOWN && !self.beats(*own, bound) {
+                *own = if other == UNKNOWN { UNKNOWN } else { self.both(*own, other).unwrap_or(UNKNOWN) };
+            }
         }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
         self.marks.clear();
-        self.parts.clear();
+        self.meanings.clear();
         self.rules.clear();
         self.merged.clear();
     }
@@ -232,59 +177,45 @@ impl<'g> Outcomes<'g> {
     /// Bytes in use, approximately.
     pub(super) fn memory(&self) -> usize {
         self.marks.memory()
-            + size_of::<Part>() * self.parts.capacity()
+            + size_of::<Meaning>() * self.meanings.capacity()
             + size_of::<RuleIndex>() * self.rules.capacity()
             + self.merged.allocation_size()
     }
 
-    #[inline]
-    fn part(&self, outcome: OutcomeId, table: usize) -> Part {
-        if outcome < self.deciders.end {
-            let first_rule = self.deciders.rule(outcome, table).unwrap_or(NONE);
-            Part { first_rule, decides: true, start: 0, end: 0 }
-        } else if outcome == NOTHING {
-            Part { first_rule: NONE, decides: true, start: 0, end: 0 }
-        } else {
-            self.parts[(outcome - self.deciders.end) as usize * self.tables.len() + table]
-        }
+    /// What an outcome from `end` on means.
+    fn meaning(&self, outcome: OutcomeId) -> Meaning {
+        self.meanings[(outcome - self.end) as usize]
+    }
+
+    /// The least outcome that the first rule of another can have.
+    fn first(&self, outcome: OutcomeId) -> OutcomeId {
+        if self.is_plain(outcome) { outcome } else { deciding(self.meaning(outcome).first_rule) }
     }
 
     fn add_marks(&self, outcome: OutcomeId, found: &mut Found) {
-        if outcome < self.deciders.end {
-            for (table, decided) in found.decided.iter_mut().enumerate() {
-                *decided = self.deciders.rule(outcome, table).map_or(*decided, |rule| rule.min(*decided));
+        if self.is_plain(outcome) {
+            if outcome != NOTHING {
+                found.decided = found.decided.min(outcome - 1);
             }
-        } else if outcome != NOTHING {
-            self.marks.get(outcome - self.deciders.end).iter().for_each(|mark| found.add(*mark));
+        } else {
+            self.marks.get(outcome - self.end).iter().for_each(|mark| found.add(*mark));
         }
     }
 
-    /// Works out the rules that marks leave each table with.
-    fn judge(&mut self, marks: &[Mark]) {
-        let mut rest = marks;
-        for (index, table) in self.tables.iter().enumerate() {
-            let first = rest.first().filter(|mark| mark.table.index() == index);
-            let mut part = Part {
-                first_rule: first.map_or(NONE, |mark| mark.rule.0),
-                decides: first.is_some_and(|mark| mark.decides),
-                start: number(self.rules.len()),
-                end: 0,
-            };
-            let mut open = true;
-            while let Some(mark) = rest.first()
-                && mark.table.index() == index
-            {
-                let rule = mark.rule;
-                let of_rule = rest.iter().take_while(|other| other.table == mark.table && other.rule == rule).count();
-                let (of_rule, tail) = rest.split_at(of_rule);
-                rest = tail;
-                if open && !of_rule.iter().any(|mark| mark.veto) {
-                    self.rules.push(rule);
-                    open = table.mode == Mode::All || table.rules[rule.index()].conditional;
-                }
+    /// Works out the rules that marks leave the table with.
+    fn judge(&mut self, marks: &[Mark], decided: u32) {
+        let start = number(self.rules.len());
+        for of_rule in marks.chunk_by(|one, other| one.rule == other.rule) {
+            let rule = of_rule[0].rule;
+            if of_rule.iter().any(|mark| mark.veto) {
+                continue;
             }
-            part.end = number(self.rules.len());
-            self.parts.push(part);
+            self.rules.push(rule);
+            if self.table.mode == Mode::First && !self.table.rules[rule.index()].conditional {
+                break;
+            }
         }
+        let first_rule = marks.first().map_or(NONE, |mark| mark.rule.0);
+        self.meanings.push(Meaning { first_rule, decided, start, end: number(self.rules.len()) });
     }
 }

@@ -1,28 +1,28 @@
 //! Outcomes of neighbouring tails, side by side.
 
-use super::outcomes::{NOTHING, OutcomeId, TableOf, UNKNOWN};
+use super::outcomes::{OutcomeId, UNKNOWN};
 use super::tails::TailId;
 
 /// How many tails a block has: the tensors of a small module.
 pub(super) const WIDTH: usize = 8;
 
-/// What the tails of a block make of something: of a state, of a strand, or of all that is active at a position.
-///
-/// Where outcomes are nothing but one table's deciding rules, those of two rows together are the lesser numbers, lane by
-/// lane, whatever they are.
+/// What the tails of a block make of something for one table: of a state, of a strand, or of all that is active at a
+/// position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
-    outcomes: [OutcomeId; WIDTH],
-    table: TableOf,
+    pub(super) outcomes: [OutcomeId; WIDTH],
+    /// Whether all there is are rules that decide: then the outcomes of two rows together are the lesser numbers, lane by
+    /// lane, whatever they are.
+    pub(super) is_plain: bool,
 }
 
 impl Row {
     /// A row without any outcome.
-    pub(super) const UNKNOWN: Self = Self { outcomes: [UNKNOWN; WIDTH], table: TableOf::Any };
+    pub(super) const UNKNOWN: Self = Self::all(UNKNOWN);
 
-    /// The same outcome in all lanes.
-    pub(super) fn all(outcome: OutcomeId, table: TableOf) -> Self {
-        Self { outcomes: [outcome; WIDTH], table }
+    /// A row with the same outcome in all lanes, which must be plain.
+    pub(super) const fn all(outcome: OutcomeId) -> Self {
+        Self { outcomes: [outcome; WIDTH], is_plain: true }
     }
 
     /// The outcome in a lane, or `UNKNOWN`.
@@ -30,21 +30,15 @@ impl Row {
         self.outcomes[lane]
     }
 
-    /// Sets the outcome in a lane. `table` is that of the outcome.
-    pub(super) fn set(&mut self, lane: usize, outcome: OutcomeId, table: TableOf) {
+    /// Sets the outcome in a lane.
+    pub(super) fn set(&mut self, lane: usize, outcome: OutcomeId, is_plain: bool) {
         self.outcomes[lane] = outcome;
-        self.table = self.table.with(table);
+        self.is_plain &= is_plain;
     }
 
-    /// Which table the deciding rules in this row are of.
-    pub(super) fn table(&self) -> TableOf {
-        self.table
-    }
-
-    /// Adds what a row has to each lane, which must be of the same table. `bound` is the least outcome that can be in it:
-    /// lanes that have less keep it even where the other row's outcome is unknown.
+    /// Adds what another plain row has to each lane of this. `bound` is the least that can be in the other: lanes that have
+    /// no more keep it, known or not what the other has.
     pub(super) fn add(&mut self, other: &Self, bound: OutcomeId) {
-        self.table = self.table.with(other.table);
         for (own, other) in self.outcomes.iter_mut().zip(&other.outcomes) {
             let unknown = if *own <= bound { *own } else { UNKNOWN };
             *own = if *other == UNKNOWN { unknown } else { (*own).min(*other) };
@@ -57,10 +51,3 @@ impl Row {
 pub(super) fn place(tail: TailId) -> (u32, usize) {
     (tail / WIDTH as u32, tail as usize % WIDTH)
 }
-
-/// The first tail of a block.
-pub(super) fn first_of(block: u32) -> TailId {
-    block.saturating_mul(WIDTH as u32)
-}
-
-const _: () = assert!(UNKNOWN == 0 && NOTHING == OutcomeId::MAX);

@@ -6,8 +6,8 @@ use super::classes::{ClassId, Classes};
 use super::cut::{common_prefix, starts_with};
 use super::endings::Endings;
 use super::lists::number;
-use super::nfa::{Found, StateId};
-use super::outcomes::{NOTHING, OutcomeId, Outcomes, TableOf, UNKNOWN};
+use super::nfa::{Found, NONE, StateId};
+use super::outcomes::{OutcomeId, Outcomes, UNKNOWN, deciding};
 use super::predicates::{Place, PredicateId};
 use super::rows::{Row, place};
 use super::strands::{DEAD, StrandId, Strands};
@@ -27,7 +27,8 @@ pub struct Matcher<'g> {
     pub(super) strands: Strands,
     pub(super) tails: Tails,
     pub(super) endings: Endings,
-    pub(super) outcomes: Outcomes<'g>,
+    /// Per table.
+    pub(super) outcomes: Vec<Outcomes<'g>>,
     pub(super) whole: Option<WholeWalk>,
     /// The last token of the path resolved last that it was walked to. The first begins at 0.
     step: Step,
@@ -38,12 +39,10 @@ pub struct Matcher<'g> {
     /// The strands of all steps, end to end.
     active: Vec<StrandId>,
     pub(super) module: Module,
-    /// The outcome of the path resolved last, if one holds the answers of all tables.
-    pub(super) answer: Option<OutcomeId>,
-    /// Failing that, per table, the outcome that holds its answer.
-    answers: Vec<OutcomeId>,
-    /// The outcome of a path that may not be remembered, in place of `outcomes`.
-    pub(super) passing: Outcomes<'g>,
+    /// Per table, the outcome of the path resolved last.
+    pub(super) answers: Vec<OutcomeId>,
+    /// The outcomes of a path that may not be remembered, in place of `outcomes`.
+    pub(super) passing: Vec<Outcomes<'g>>,
     pub(super) work: Work,
     joined: String,
 }
@@ -70,27 +69,23 @@ pub(super) struct Work {
     pub(super) class: Vec<PredicateId>,
     pub(super) bits: Vec<u64>,
     pub(super) classes: Vec<ClassId>,
-    pub(super) found: Found,
-    /// The outcomes that make up that of a path: one, and all others that are not `NOTHING`.
-    first_part: OutcomeId,
-    parts: Vec<OutcomeId>,
-    pub(super) outcomes: Vec<(OutcomeId, TableOf)>,
+    /// Per table.
+    pub(super) found: Vec<Found>,
 }
 
 /// What the tails of one block make of all that is active at the last step.
 #[derive(Debug)]
 pub(super) struct Module {
-    /// `None` as long as none is known.
+    /// `None` as long as no path has ended behind the step.
     pub(super) block: Option<u32>,
-    /// Of several tables and of no use when no row can be put together.
-    row: Row,
+    /// Per table.
+    rows: Vec<Row>,
 }
 
 /// What one path matches, table by table.
 #[derive(Debug, Clone, Copy)]
 pub struct Matches<'m> {
-    outcomes: &'m Outcomes<'m>,
-    answer: Option<OutcomeId>,
+    outcomes: &'m [Outcomes<'m>],
     answers: &'m [OutcomeId],
 }
 
@@ -104,13 +99,15 @@ impl<'m> Matches<'m> {
     #[must_use]
     #[inline]
     pub fn candidates(&self, table: TableId) -> &'m [RuleIndex] {
-        self.outcomes.rules(self.answer.unwrap_or_else(|| self.answers[table.index()]), table)
+        self.outcomes[table.index()].rules(self.answers[table.index()])
     }
 }
 
 impl<'g> Matcher<'g> {
     pub(super) fn new(graph: &'g MatcherGraph) -> Self {
-        let mut strands = Strands::new(graph.tables.len());
+        let tables = graph.tables.len();
+        let outcomes = || graph.tables.iter().map(|table| Outcomes::new(table, &graph.every_rule)).collect();
+        let mut strands = Strands::new(tables);
         let start = strands.intern(&graph.nfa, &graph.nfa.start);
         let active: Vec<StrandId> = Some(start).filter(|strand| *strand != DEAD).into_iter().collect();
         Self {
@@ -118,18 +115,17 @@ impl<'g> Matcher<'g> {
             classes: Classes::new(graph.predicates.len()),
             spawned: Vec::new(),
             strands,
-            tails: Tails::new(),
-            endings: Endings::new(),
-            outcomes: Outcomes::new(&graph.tables, &graph.deciders),
+            tails: Tails::new(tables),
+            endings: Endings::new(tables),
+            outcomes: outcomes(),
             whole: graph.whole.as_ref().map(WholePaths::walk),
             step: Step { start: 0, place: 0, begin: 0, end: number(active.len()) },
             steps: Vec::new(),
             stem: Vec::new(),
             active,
-            module: Module { block: None, row: Row::UNKNOWN },
-            answer: None,
-            answers: vec![NOTHING; graph.tables.len()],
-            passing: Outcomes::new(&graph.tables, &graph.deciders),
+            module: Module { block: None, rows: vec![Row::UNKNOWN; tables] },
+            answers: vec![UNKNOWN; tables],
+            passing: outcomes(),
             work: Work {
                 set: Vec::new(),
                 next: Vec::new(),
@@ -137,10 +133,7 @@ impl<'g> Matcher<'g> {
                 class: Vec::new(),
                 bits: Vec::new(),
                 classes: Vec::new(),
-                found: Found::new(graph.tables.len()),
-                first_part: NOTHING,
-                parts: Vec::new(),
-                outcomes: Vec::new(),
+                found: vec![Found::default(); tables],
             },
             joined: String::new(),
         }
@@ -186,7 +179,7 @@ impl<'g> Matcher<'g> {
 
     fn matches(&self, known: bool) -> Matches<'_> {
         let outcomes = if known { &self.outcomes } else { &self.passing };
-        Matches { outcomes, answer: self.answer, answers: &self.answers }
+        Matches { outcomes, answers: &self.answers }
     }
 
     /// Walks a path from the last token that it has in common with the one before, and sets the answers. `false` when
@@ -343,156 +336,99 @@ impl<'g> Matcher<'g> {
     }
 
     /// Sets the answers from the last step and what follows it.
+    #[inline]
     fn end(&mut self, tail: TailId) -> Option<()> {
         let (block, lane) = place(tail);
-        if self.module.block == Some(block) {
-            let outcome = self.module.row.get(lane);
-            if outcome != UNKNOWN {
-                self.set_answer(outcome);
-                return Some(());
-            }
+        let mut known = self.module.block == Some(block);
+        for (answer, row) in self.answers.iter_mut().zip(&self.module.rows) {
+            *answer = row.get(lane);
+            known &= *answer != UNKNOWN;
         }
-        self.end_anew(tail)
+        if known { Some(()) } else { self.end_anew(tail) }
     }
 
-    fn set_answer(&mut self, outcome: OutcomeId) {
-        self.answer = Some(outcome);
-        self.work.first_part = outcome;
-        self.work.parts.clear();
-    }
-
-    /// Sets the answers from the last step and a tail that it has not met.
+    /// Sets the answers from the last step and a tail that has not been met there.
     #[inline(never)]
     fn end_anew(&mut self, tail: TailId) -> Option<()> {
         let (block, lane) = place(tail);
-        let in_vain = self.module.block == Some(block) && self.module.row.table() == TableOf::Several;
-        if !in_vain {
-            self.module.block = None;
-            self.module.row = self.row(tail)?;
+        if self.module.block != Some(block) {
             self.module.block = Some(block);
-            let outcome = self.module.row.get(lane);
-            if outcome != UNKNOWN {
-                self.set_answer(outcome);
-                return Some(());
-            }
+            self.module.rows.fill(Row::UNKNOWN);
         }
-        self.end_one(tail)
-    }
-
-    /// What the tails in the block of `tail` make of all strands of the last step, and be it that of `tail` alone. Without
-    /// outcomes where they are of several tables.
-    fn row(&mut self, tail: TailId) -> Option<Row> {
-        let (block, lane) = place(tail);
-        let mut row = *self.tails.spawned(block);
-        for at in self.last() {
-            let strand = self.active[at];
-            let outlook = self.strands.outlook(strand);
-            let bound = match outlook.table.with(row.table()) {
-                TableOf::One(table) => self.graph.deciders.outcome(table as usize, outlook.first_rule),
-                _ => UNKNOWN,
-            };
-            // Often what was found so far decides before anything that the strand can lead to.
-            let decides = row.get(lane) <= bound;
-            let known = self.endings.of_strand(strand, block);
-            match known {
-                Some(known) if decides || known.get(lane) != UNKNOWN => row.add(known, bound),
-                None if decides => row.add(&Row::UNKNOWN, bound),
-                _ => {
-                    self.learn_outcome(strand, tail)?;
-                    if let Some(known) = self.endings.of_strand(strand, block) {
-                        row.add(known, bound);
-                    }
-                }
+        for table in self.graph.tables() {
+            let mut outcome = self.module.rows[table.index()].get(lane);
+            if outcome == UNKNOWN {
+                let row = self.row(tail, table)?;
+                outcome = row.get(lane);
+                self.module.rows[table.index()] = row;
             }
-            if row.table() == TableOf::Several {
-                return Some(Row::all(UNKNOWN, TableOf::Several));
-            }
-        }
-        Some(row)
-    }
-
-    /// Sets the answers from the last step and a tail, strand by strand.
-    fn end_one(&mut self, tail: TailId) -> Option<()> {
-        let (block, lane) = place(tail);
-        let mut answer = self.tails.spawned(block).get(lane);
-        self.work.parts.clear();
-        for at in self.last() {
-            let strand = self.active[at];
-            if answer != NOTHING && self.outcomes.beats(answer, |table| self.strands.first_rule(strand, table)) {
-                continue;
-            }
-            let outcome = match self.endings.of_strand(strand, block).map(|row| row.get(lane)) {
-                Some(outcome) if outcome != UNKNOWN => outcome,
-                _ => {
-                    self.learn_outcome(strand, tail)?;
-                    self.endings.of_strand(strand, block)?.get(lane)
-                }
-            };
-            if answer == NOTHING {
-                answer = outcome;
-            } else if outcome != NOTHING {
-                match self.outcomes.of_both(answer, outcome) {
-                    Some(both) => answer = both,
-                    None => self.work.parts.push(outcome),
-                }
-            }
-        }
-        self.answer = Some(answer);
-        self.work.first_part = answer;
-        if self.work.parts.is_empty() { Some(()) } else { self.combine() }
-    }
-
-    /// Adds the whole-path regexes that match to the answers.
-    fn end_whole(&mut self) -> Option<()> {
-        let (Some(walk), Some(whole)) = (&mut self.whole, &self.graph.whole) else { return Some(()) };
-        let outcome = match walk.outcome() {
-            Some(outcome) => outcome,
-            None if self.has_room() => {
-                let walk = self.whole.as_mut()?;
-                let found = &mut self.work.found;
-                found.clear();
-                whole.marks(walk.matched()).for_each(|mark| found.add(mark));
-                let outcome = self.outcomes.intern(found);
-                walk.set_outcome(outcome);
-                outcome
-            }
-            None => return None,
-        };
-        if outcome == NOTHING {
-            return Some(());
-        }
-        self.work.parts.push(outcome);
-        self.combine()
-    }
-
-    /// Sets the answers from all parts.
-    fn combine(&mut self) -> Option<()> {
-        self.answer = None;
-        for (table, answer) in self.answers.iter_mut().enumerate() {
-            *answer = self.work.first_part;
-            for part in &self.work.parts {
-                match self.outcomes.better(*answer, *part, table) {
-                    Some(better) => *answer = better,
-                    None => return self.merge(),
-                }
-            }
+            self.answers[table.index()] = outcome;
         }
         Some(())
     }
 
-    /// Sets the answers from all parts, when some table's is in none of them alone.
-    #[cold]
-    fn merge(&mut self) -> Option<()> {
-        let mut merged = self.work.first_part;
-        for at in 0..self.work.parts.len() {
-            let part = self.work.parts[at];
-            merged = match self.outcomes.merged(merged, part) {
-                Some(merged) => merged,
-                None if self.has_room() => self.outcomes.merge(merged, part),
-                None => return None,
+    /// What the tails in the block of `tail` make of all strands of the last step, `tail` at least. `None` when that is not
+    /// known and may not be remembered.
+    fn row(&mut self, tail: TailId, table: TableId) -> Option<Row> {
+        let (block, lane) = place(tail);
+        let mut row = *self.tails.spawned(block, table);
+        for at in self.last() {
+            let strand = self.active[at];
+            let first_rule = self.strands.first_rule(strand, table);
+            if first_rule == NONE {
+                continue;
+            }
+            let bound = deciding(first_rule);
+            // Often what was found so far decides before anything that the strand can lead to.
+            let decides = self.outcomes[table.index()].beats(row.get(lane), bound);
+            let other = match self.endings.of_strand(strand, table, block) {
+                Some(known) if decides || known.get(lane) != UNKNOWN => *known,
+                _ if decides => Row::UNKNOWN,
+                _ => self.learn_row(strand, table, tail)?,
             };
+            self.add(table, &mut row, &other, bound, lane)?;
         }
-        self.answer = Some(merged);
+        Some(row)
+    }
+
+    /// Adds the outcomes of a row to those of another, that in `lane` at least. All that `other` can have is of rules from
+    /// `bound`'s on.
+    pub(super) fn add(
+        &mut self,
+        table: TableId,
+        row: &mut Row,
+        other: &Row,
+        bound: OutcomeId,
+        lane: usize,
+    ) -> Option<()> {
+        let own = row.get(lane);
+        self.outcomes[table.index()].add(row, other, bound);
+        if row.get(lane) == UNKNOWN {
+            // What has not been met together yet. It is nothing plain.
+            row.set(lane, self.both(table, own, other.get(lane))?, false);
+        }
+        Some(())
+    }
+
+    /// The outcome of two together. `None` when it is not known and may not be remembered.
+    fn both(&mut self, table: TableId, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
+        match self.outcomes[table.index()].both(a, b) {
+            None if self.has_room() => Some(self.outcomes[table.index()].merge(a, b)),
+            known => known,
+        }
+    }
+
+    /// Adds the whole-path regexes that match to the answers.
+    fn end_whole(&mut self) -> Option<()> {
+        let group = match self.whole.as_ref().map(|walk| (walk.matched(), walk.group())) {
+            None | Some(([], _)) => return Some(()),
+            Some((_, Some(group))) => group,
+            Some(_) => self.learn_group()?,
+        };
+        for table in self.graph.tables() {
+            let outcome = self.whole.as_ref()?.outcome(group, table, self.answers.len());
+            self.answers[table.index()] = self.both(table, self.answers[table.index()], outcome)?;
+        }
         Some(())
     }
 }

@@ -6,11 +6,11 @@
 
 use hashbrown::HashTable;
 
+use super::TableId;
 use super::classes::{ClassId, Classes};
 use super::hash;
 use super::lists::{Lists, number};
 use super::nfa::{Mask, NONE, Nfa, StateId};
-use super::outcomes::TableOf;
 
 /// A remembered set of states.
 pub(super) type StrandId = u32;
@@ -50,8 +50,6 @@ const MOST_MASKS: usize = 16;
 pub(super) struct Outlook {
     /// The first rule that it can still lead to, whatever the table.
     pub(super) first_rule: u32,
-    /// The table of the rules that it can lead to.
-    pub(super) table: TableOf,
     /// Whether a rule has won in some table.
     pub(super) has_winner: bool,
     /// Whether nothing can change any more: rules have won and nothing else is active.
@@ -106,14 +104,10 @@ impl Strands {
                     prospect.winner = first_rule;
                 }
             }
-            let mut table = TableOf::Any;
-            for (of, _) in (0..).zip(&self.prospects[begin..]).filter(|(_, prospect)| prospect.first_rule != NONE) {
-                table = table.with(TableOf::One(of));
-            }
             let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
             self.asks.push(None);
             let first_rule = self.prospects[begin..].iter().map(|prospect| prospect.first_rule).min().unwrap_or(NONE);
-            self.outlooks.push(Outlook { first_rule, table, has_winner, is_settled: nfa.is_settled(set) });
+            self.outlooks.push(Outlook { first_rule, has_winner, is_settled: nfa.is_settled(set) });
         }
         id
     }
@@ -185,8 +179,8 @@ impl Strands {
     }
 
     /// The first rule of a table that a strand can lead to; `NONE` without any.
-    pub(super) fn first_rule(&self, strand: StrandId, table: usize) -> u32 {
-        self.prospects[strand as usize * self.tables + table].first_rule
+    pub(super) fn first_rule(&self, strand: StrandId, table: TableId) -> u32 {
+        self.prospects[strand as usize * self.tables + table.index()].first_rule
     }
 
     /// The states of a strand, sorted.

@@ -5,11 +5,11 @@
 
 use hashbrown::HashTable;
 
+use super::TableId;
 use super::classes::ClassId;
 use super::cut::starts_with;
 use super::hash;
 use super::lists::number;
-use super::outcomes::{OutcomeId, TableOf};
 use super::predicates::Place;
 use super::rows::{self, Row};
 
@@ -23,8 +23,9 @@ pub(super) struct Tails {
     tails: Vec<Tail>,
     text: Vec<u8>,
     classes: Vec<ClassId>,
-    /// Per block, the outcomes of what begins within its tails.
+    /// Per block and table, the outcomes of what begins within its tails.
     spawned: Vec<Row>,
+    tables: usize,
     /// The first tail of the module whose tails are being remembered.
     module: TailId,
     /// The tail found last.
@@ -41,11 +42,22 @@ struct Tail {
     follower: TailId,
     /// Where its classes begin in `classes`; they end where those of the next tail begin.
     classes: u32,
+    /// Whether it differs from the tail before in the last token only, as a weight and its scale do.
+    is_like_last: bool,
 }
 
 impl Tails {
-    pub(super) fn new() -> Self {
-        Self { ids: HashTable::new(), tails: Vec::new(), text: Vec::new(), classes: Vec::new(), spawned: Vec::new(), module: 0, last: 0 }
+    pub(super) fn new(tables: usize) -> Self {
+        Self {
+            ids: HashTable::new(),
+            tails: Vec::new(),
+            text: Vec::new(),
+            classes: Vec::new(),
+            spawned: Vec::new(),
+            tables,
+            module: 0,
+            last: 0,
+        }
     }
 
     /// The tail with this text, if it was the one to follow the tail found last when that was found before.
@@ -83,21 +95,27 @@ impl Tails {
         let is_in_order = self.tails.len() > self.module as usize + 1;
         while is_in_order && self.tails.len() % rows::WIDTH != 0 {
             let classes = number(self.classes.len());
-            self.tails.push(Tail { hash: 0, start: 0, length: u32::MAX, place: 0, follower: 0, classes });
+            self.tails.push(Tail {
+                hash: 0,
+                start: 0,
+                length: u32::MAX,
+                place: 0,
+                follower: 0,
+                classes,
+                is_like_last: false,
+            });
         }
         self.module = number(self.tails.len());
     }
 
-    /// Remembers a tail: the classes of its tokens, and the outcome of what begins within it.
-    pub(super) fn insert(
-        &mut self,
-        text: &[u8],
-        place: Place,
-        classes: &[ClassId],
-        spawned: (OutcomeId, TableOf),
-    ) -> TailId {
+    /// Remembers a tail and the classes of its tokens.
+    pub(super) fn insert(&mut self, text: &[u8], place: Place, classes: &[ClassId]) -> TailId {
         let hash = hash::text(text, place);
         let id = number(self.tails.len());
+        let is_like_last = id
+            .checked_sub(1)
+            .and_then(|last| self.classes(last))
+            .is_some_and(|(_, others)| classes.split_last().is_some_and(|(_, own)| own == others));
         self.tails.push(Tail {
             hash,
             start: number(self.text.len()),
@@ -105,28 +123,38 @@ impl Tails {
             place,
             follower: id,
             classes: number(self.classes.len()),
+            is_like_last,
         });
         self.text.extend_from_slice(text);
         self.classes.extend_from_slice(classes);
         let tails = &self.tails;
         self.ids.insert_unique(hash, id, |known| tails[*known as usize].hash);
         self.last = id;
-        let (block, lane) = rows::place(id);
-        self.spawned.resize(block as usize + 1, Row::UNKNOWN);
-        self.spawned[block as usize].set(lane, spawned.0, spawned.1);
+        let (block, _) = rows::place(id);
+        self.spawned.resize((block as usize + 1) * self.tables, Row::UNKNOWN);
         id
     }
 
-    /// The outcomes of what begins within the tails of a block.
-    pub(super) fn spawned(&self, block: u32) -> &Row {
-        &self.spawned[block as usize]
+    /// The outcomes for a table of what begins within the tails of a block.
+    pub(super) fn spawned(&self, block: u32, table: TableId) -> &Row {
+        &self.spawned[block as usize * self.tables + table.index()]
     }
 
-    /// The classes of a tail's tokens, the last apart.
-    pub(super) fn classes(&self, tail: TailId) -> Option<(&[ClassId], ClassId)> {
+    /// The same, for changes.
+    pub(super) fn spawned_mut(&mut self, block: u32, table: TableId) -> &mut Row {
+        &mut self.spawned[block as usize * self.tables + table.index()]
+    }
+
+    /// Whether a tail differs from the one before in the last token only.
+    pub(super) fn is_like_last(&self, tail: TailId) -> bool {
+        self.tails[tail as usize].is_like_last
+    }
+
+    /// The classes of a tail's tokens: the last, and those before it.
+    pub(super) fn classes(&self, tail: TailId) -> Option<(ClassId, &[ClassId])> {
         let begin = self.tails.get(tail as usize)?.classes as usize;
         let end = self.tails.get(tail as usize + 1).map_or(self.classes.len(), |next| next.classes as usize);
-        self.classes[begin..end].split_last().map(|(last, others)| (others, *last))
+        self.classes[begin..end].split_last().map(|(last, others)| (*last, others))
     }
 
     /// Bytes in use, approximately.

@@ -9,10 +9,11 @@ use regex_automata::util::start;
 use regex_automata::{Anchored, Input, MatchKind, PatternSet};
 
 use super::BuildError;
+use super::TableId;
 use super::cut::common_prefix;
 use super::lists::Lists;
 use super::nfa::Mark;
-use super::outcomes::{NOTHING, OutcomeId};
+use super::outcomes::OutcomeId;
 
 /// The whole-path regexes of all tables.
 #[derive(Debug)]
@@ -148,8 +149,9 @@ pub(super) struct WholeWalk {
     fallback: Option<(pikevm::Cache, PatternSet)>,
     /// The regexes that match the path walked last, in order.
     matched: Vec<u32>,
-    /// The lists of regexes that have matched together, each with its outcome.
+    /// The lists of regexes that have matched together.
     groups: Lists<u32>,
+    /// Per list and table, the outcome.
     outcomes: Vec<OutcomeId>,
 }
 
@@ -193,18 +195,20 @@ impl WholeWalk {
         &self.matched
     }
 
-    /// The outcome of the regexes that match the path walked last, where it is known.
-    pub(super) fn outcome(&self) -> Option<OutcomeId> {
-        if self.matched.is_empty() {
-            return Some(NOTHING);
-        }
-        self.groups.find(&self.matched).map(|group| self.outcomes[group as usize])
+    /// The number of the regexes that match the path walked last, where they have one.
+    pub(super) fn group(&self) -> Option<u32> {
+        self.groups.find(&self.matched)
     }
 
-    /// Remembers that outcome.
-    pub(super) fn set_outcome(&mut self, outcome: OutcomeId) {
-        self.groups.intern(&self.matched);
-        self.outcomes.push(outcome);
+    /// Gives them the next number, and remembers their outcomes, one for each table.
+    pub(super) fn add_group(&mut self, outcomes: impl Iterator<Item = OutcomeId>) -> u32 {
+        self.outcomes.extend(outcomes);
+        self.groups.intern(&self.matched)
+    }
+
+    /// The outcome of a group for a table, one of so many.
+    pub(super) fn outcome(&self, group: u32, table: TableId, tables: usize) -> OutcomeId {
+        self.outcomes[group as usize * tables + table.index()]
     }
 
     /// Bytes in use by what was remembered.
