@@ -1,5 +1,6 @@
 //! Cutting paths at separators.
 
+use super::hash;
 use super::predicates::Place;
 use crate::pattern::Separators;
 
@@ -92,18 +93,14 @@ pub(super) fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 #[inline]
 pub(super) fn starts_with(text: &[u8], start: &[u8]) -> bool {
     let Some(text) = text.get(..start.len()) else { return false };
-    let (mut rest, mut other) = (text, start);
-    while let (Some((word, tail)), Some((other_word, other_tail))) =
-        (rest.split_first_chunk::<8>(), other.split_first_chunk::<8>())
-    {
-        if word != other_word {
-            return false;
-        }
-        (rest, other) = (tail, other_tail);
+    let ((chunks, _), (other_chunks, _)) = (text.as_chunks::<16>(), start.as_chunks::<16>());
+    if chunks.iter().zip(other_chunks).any(|(chunk, other)| chunk != other) {
+        return false;
     }
-    match (text.last_chunk::<8>(), start.last_chunk::<8>()) {
-        (Some(word), Some(other)) => word == other,
-        _ => rest.iter().zip(other).all(|(a, b)| a == b),
+    match (text.last_chunk::<16>(), start.last_chunk::<16>()) {
+        // The last bytes, some of them for the second time.
+        (Some(chunk), Some(other)) => chunk == other,
+        _ => hash::words(text) == hash::words(start),
     }
 }
 
@@ -132,6 +129,21 @@ mod tests {
                 }
                 tokens.push(&path[at..]);
                 assert_eq!(tokens, separators.split(path).collect::<Vec<_>>(), "{path}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_starts_with_what_it_starts_with() {
+        let text: Vec<u8> = (0..70).collect();
+        for length in 0..=text.len() {
+            let start = &text[..length];
+            assert!(starts_with(&text, start) && starts_with(start, start));
+            assert!(length == text.len() || !starts_with(start, &text));
+            for at in 0..length {
+                let mut other = start.to_vec();
+                other[at] ^= 1;
+                assert!(!starts_with(&text, &other), "byte {at} of {length}");
             }
         }
     }

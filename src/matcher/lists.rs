@@ -10,6 +10,8 @@ use super::hash;
 #[derive(Debug)]
 pub(super) struct Lists<T> {
     ids: HashTable<u32>,
+    /// Per list, its hash.
+    hashes: Vec<u64>,
     /// Per list, where its items end in `items`; they begin where those of the list before end.
     ends: Vec<u32>,
     items: Vec<T>,
@@ -17,12 +19,12 @@ pub(super) struct Lists<T> {
 
 impl<T: Copy + Eq + Hash> Lists<T> {
     pub(super) fn new() -> Self {
-        Self { ids: HashTable::new(), ends: Vec::new(), items: Vec::new() }
+        Self { ids: HashTable::new(), hashes: Vec::new(), ends: Vec::new(), items: Vec::new() }
     }
 
     /// The number of a list; a new one if the list is new.
     pub(super) fn intern(&mut self, list: &[T]) -> u32 {
-        let Self { ids, ends, items } = self;
+        let Self { ids, hashes, ends, items } = self;
         let hash = hash::list(list);
         if let Some(id) = ids.find(hash, |id| slice(items, ends, *id) == list) {
             return *id;
@@ -30,13 +32,14 @@ impl<T: Copy + Eq + Hash> Lists<T> {
         let id = number(ends.len());
         items.extend_from_slice(list);
         ends.push(number(items.len()));
-        ids.insert_unique(hash, id, |id| hash::list(slice(items, ends, *id)));
+        hashes.push(hash);
+        ids.insert_unique(hash, id, |id| hashes[*id as usize]);
         id
     }
 
     /// The number of a list, if it has one.
     pub(super) fn find(&self, list: &[T]) -> Option<u32> {
-        let Self { ids, ends, items } = self;
+        let Self { ids, ends, items, .. } = self;
         ids.find(hash::list(list), |id| slice(items, ends, *id) == list).copied()
     }
 
@@ -48,13 +51,17 @@ impl<T: Copy + Eq + Hash> Lists<T> {
     /// Forgets all lists.
     pub(super) fn clear(&mut self) {
         self.ids.clear();
+        self.hashes.clear();
         self.ends.clear();
         self.items.clear();
     }
 
     /// Bytes in use, approximately.
     pub(super) fn memory(&self) -> usize {
-        self.ids.allocation_size() + 4 * self.ends.capacity() + size_of::<T>() * self.items.capacity()
+        self.ids.allocation_size()
+            + 8 * self.hashes.capacity()
+            + 4 * self.ends.capacity()
+            + size_of::<T>() * self.items.capacity()
     }
 }
 
