@@ -40,8 +40,8 @@ fn main() {
     random::Random(3).shuffle(&mut shuffled);
     println!("{} paths, one thread, median of {RUNS} runs", paths.len());
     println!(
-        "{:>7} {:>12} {:>12} {:>12} {:>12} {:>12} {:>10} {:>12} {:>12}",
-        "rules", "matcher", "shuffled", "simulated", "compile", "graph", "cache", "RegexSet", "Regex loop"
+        "{:>7} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>10} {:>12} {:>12}",
+        "rules", "matcher", "3 tables", "shuffled", "simulated", "compile", "graph", "cache", "RegexSet", "Regex loop"
     );
     for size in sizes {
         let rules = rules::rules(size);
@@ -51,7 +51,7 @@ fn main() {
             .map(|tokens| Pattern::new(PatternSpec::Tokens(tokens.clone()), &separators).unwrap())
             .collect();
         if cold {
-            let graph = build(&patterns, &separators, Config::new());
+            let graph = build(&patterns, 1, &separators, Config::new());
             println!("{size:>7} {:>9.1} ns", time(&graph, &paths, RUNS));
             continue;
         }
@@ -61,18 +61,20 @@ fn main() {
             for _ in 0..5 {
                 drop(graph.take());
                 let start = Instant::now();
-                graph = Some(build(&patterns, &separators, Config::new()));
+                graph = Some(build(&patterns, 1, &separators, Config::new()));
                 compile.push(start.elapsed());
             }
             graph.unwrap()
         });
         let (answers, cache_bytes) = counting::peak(|| resolve(&graph, &paths));
         let in_order = time(&graph, &paths, RUNS);
+        let three_tables = time(&build(&patterns, 3, &separators, Config::new()), &paths, RUNS);
         let in_no_order = time(&graph, &shuffled, RUNS);
-        let simulated = time(&build(&patterns, &separators, Config::new().cache_capacity(0)), &paths, 1);
+        let simulated = time(&build(&patterns, 1, &separators, Config::new().cache_capacity(0)), &paths, 1);
         print!(
-            "{size:>7} {:>9.1} ns {:>9.1} ns {:>9.0} ns {:>9.2} ms {:>8.2} MiB {:>6.2} MiB",
+            "{size:>7} {:>9.1} ns {:>9.1} ns {:>9.1} ns {:>9.0} ns {:>9.2} ms {:>8.2} MiB {:>6.2} MiB",
             in_order,
+            three_tables,
             in_no_order,
             simulated,
             median(compile).as_secs_f64() * 1e3,
@@ -95,10 +97,16 @@ fn main() {
     }
 }
 
-fn build(patterns: &[Pattern], separators: &Separators, config: Config) -> MatcherGraph {
+/// Deals the patterns out to tables, as a policy has them for partition, quantization and loaders.
+fn build(patterns: &[Pattern], tables: usize, separators: &Separators, config: Config) -> MatcherGraph {
     let rule = |pattern| Rule { name: "rule", pattern, excepts: vec![], conditional: false };
-    let rules = patterns.iter().map(|pattern| rule(pattern.lowered())).collect();
-    MatcherGraph::with_config(&[Table { name: "partition", mode: Mode::First, rules }], separators, config).unwrap()
+    let names = ["partition", "quantization", "loader"];
+    let table = |(at, name)| {
+        let patterns = patterns.iter().skip(at).step_by(tables);
+        Table { name, mode: Mode::First, rules: patterns.map(|pattern| rule(pattern.lowered())).collect() }
+    };
+    let tables: Vec<Table<'_>> = (0..tables).zip(names).map(table).collect();
+    MatcherGraph::with_config(&tables, separators, config).unwrap()
 }
 
 /// Time per path, cold, the median of some runs.
@@ -111,7 +119,7 @@ fn time(graph: &MatcherGraph, paths: &[String], runs: usize) -> f64 {
     per_path(median(runs.collect()), paths.len())
 }
 
-/// The deciding rule of every path.
+/// The rule of the first table that decides, of every path.
 fn resolve(graph: &MatcherGraph, paths: &[String]) -> Vec<Option<u32>> {
     let table = graph.tables().next().unwrap();
     let mut matcher = graph.matcher();
@@ -122,12 +130,17 @@ fn resolve(graph: &MatcherGraph, paths: &[String]) -> Vec<Option<u32>> {
     answers
 }
 
-/// What is timed: the same, without a list of answers.
+/// What is timed: the same for all tables, without a list of answers.
 fn resolve_only(graph: &MatcherGraph, paths: &[String]) -> usize {
-    let table = graph.tables().next().unwrap();
     let mut matcher = graph.matcher();
-    let rule = |path: &String| matcher.resolve(path).candidates(table).first().map_or(0, |rule| rule.index());
-    paths.iter().map(rule).fold(0, usize::wrapping_add)
+    let mut sum = 0_usize;
+    for path in paths {
+        let matches = matcher.resolve(path);
+        for table in graph.tables() {
+            sum = sum.wrapping_add(matches.candidates(table).first().map_or(0, |rule| rule.index()));
+        }
+    }
+    sum
 }
 
 /// Time per path of another way, over the paths in steps that spread over all of them, until patience ends.

@@ -44,9 +44,13 @@
 //! 4. **Paths share beginnings and ends.** A walk restarts at the last token that the path has in common with the one
 //!    before. Behind the last number in a path, all that is left, its *tail*, is looked up in one piece: most paths begin
 //!    where the one before began, and end as one did before that stood in the same place.
+//! 5. **Modules answer at once.** What a tail makes of a strand for a table is an *outcome*: a list of rules and vetoes,
+//!    most often one rule that decides. The outcomes of a module's tails stand side by side in a row, and of two rows the
+//!    lesser numbers are the answers to both. So a strand's row is put together from those of its states, which the
+//!    strands of other experts share, and that of a place in the paths from those of its strands. A strand is not asked
+//!    when it can lead only to rules after one that another decides for.
 //!
-//! Each strand's *outcome* at the end of a path is a list of rules and vetoes; the best of them answers for a table. A
-//! strand is not asked when it can lead only to rules after one that another strand's outcome decides for. When the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
+//! When the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
 //! walked by simulating the sets ([`Config::cache_capacity`]).
 //!
 //! Regexes that cannot be cut at separators see the whole path. They run together in one lazy DFA over bytes, which also
