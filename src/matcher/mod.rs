@@ -168,7 +168,7 @@ impl Config {
     /// Sets how many bytes of tokens, strands and tails one [`Matcher`] may keep, approximately; at most 2 GiB.
     ///
     /// Answers never depend on it. When the memory is spent, what is known stays in use, and paths that lead to anything
-    /// new are simulated: that takes from 0.7 microseconds a path with ten rules to 3 with 10,000. Lower it where
+    /// new are simulated: that takes from 0.6 microseconds a path with ten rules to 2 with 10,000. Lower it where
     /// many threads hold a matcher each; raise it for checkpoints with millions of distinct tokens. Memory grows only with
     /// what is new in what is seen: the 92,000 paths of a large mixture of experts need from 40 KiB with ten rules to
     /// 1 MiB with 10,000.
