@@ -48,30 +48,25 @@ impl Endings {
 
     /// The row of a strand for a table, if there is any.
     pub(super) fn of_strand(&mut self, strand: StrandId, table: TableId, block: u32) -> Option<&Row> {
-        let last = self.last.get_mut(strand as usize * self.tables + table.index())?;
-        match self.rows.get(*last as usize) {
-            Some(entry) if entry.block == block => {}
-            _ => {
-                let of = Of::Strand(strand, table);
-                *last = *self.ids.find(hash_of(of, block), is(&self.rows, of, block))?;
-            }
+        let at = strand as usize * self.tables + table.index();
+        let last = *self.last.get(at)?;
+        if self.rows.get(last as usize).is_none_or(|entry| entry.block != block) {
+            self.last[at] = self.find(Of::Strand(strand, table), block)?;
         }
-        self.rows.get(*last as usize).map(|entry| &entry.row)
+        self.rows.get(self.last[at] as usize).map(|entry| &entry.row)
     }
 
     /// The row of a state, if there is any.
     pub(super) fn of_state(&self, state: StateId, block: u32) -> Option<&Row> {
-        let of = Of::State(state);
-        let id = self.ids.find(hash_of(of, block), is(&self.rows, of, block))?;
-        self.rows.get(*id as usize).map(|entry| &entry.row)
+        self.find(Of::State(state), block).map(|id| &self.rows[id as usize].row)
     }
 
     /// The row of something, for changes; a new one if there is none.
     pub(super) fn of_mut(&mut self, of: Of, block: u32) -> &mut Row {
-        let rows = &mut self.rows;
-        let id = match self.ids.find(hash_of(of, block), is(rows, of, block)) {
-            Some(id) => *id,
+        let id = match self.find(of, block) {
+            Some(id) => id,
             None => {
+                let rows = &mut self.rows;
                 let id = number(rows.len());
                 rows.push(Entry { of, block, row: Row::UNKNOWN });
                 let hash = |id: &u32| hash_of(rows[*id as usize].of, rows[*id as usize].block);
@@ -89,6 +84,14 @@ impl Endings {
         &mut self.rows[id as usize].row
     }
 
+    fn find(&self, of: Of, block: u32) -> Option<u32> {
+        let is = |id: &u32| {
+            let entry = &self.rows[*id as usize];
+            entry.of == of && entry.block == block
+        };
+        self.ids.find(hash_of(of, block), is).copied()
+    }
+
     /// Bytes in use, approximately.
     pub(super) fn memory(&self) -> usize {
         size_of::<Entry>() * self.rows.capacity() + self.ids.allocation_size() + 4 * self.last.capacity()
@@ -100,8 +103,4 @@ fn hash_of(of: Of, block: u32) -> u64 {
         Of::Strand(strand, table) => hash::pair(strand, block ^ table.0.rotate_right(8)),
         Of::State(state) => hash::pair(state, !block),
     }
-}
-
-fn is(rows: &[Entry], of: Of, block: u32) -> impl Fn(&u32) -> bool {
-    move |id| rows.get(*id as usize).is_some_and(|entry| entry.of == of && entry.block == block)
 }

@@ -12,6 +12,9 @@ use super::strands::StrandId;
 use super::tails::TailId;
 use super::whole::WholeWalk;
 
+/// The states of a strand get rows of their own up to this many.
+const MOST_APART: usize = 64;
+
 impl Matcher<'_> {
     /// Remembers a token, if there is room.
     #[cold]
@@ -64,7 +67,7 @@ impl Matcher<'_> {
                 self.tails.begin_module();
             }
             let tail = self.tails.insert(&path.as_bytes()[start..], place, &classes);
-            let (block, lane) = rows::place(tail);
+            let (block, lane) = rows::lane_of(tail);
             for (table, found) in self.graph.tables().zip(found) {
                 let outcomes = &mut self.outcomes[table.index()];
                 let outcome = outcomes.intern(found);
@@ -95,45 +98,49 @@ impl Matcher<'_> {
         if !self.has_room() {
             return None;
         }
-        let (block, lane) = rows::place(tail);
         let nfa = &self.graph.nfa;
-        let count = self.strands.states(strand).len();
-        let mut row = Row::all(NOTHING);
-        for at in 0..count {
-            let state = self.strands.states(strand)[at];
-            if nfa.table(state) != table {
-                continue;
-            }
-            let other = if let Some(rule) = nfa.winner(state) {
-                Row::all(deciding(rule))
-            } else if count == 1 {
-                // Nobody else's, most likely.
-                return Some(self.work_out(Of::Strand(strand, table), state, tail));
-            } else {
-                match self.endings.of_state(state, block) {
-                    Some(known) if known.get(lane) != UNKNOWN => *known,
-                    _ => self.work_out(Of::State(state), state, tail),
-                }
-            };
-            self.add(table, &mut row, &other, UNKNOWN, lane)?;
+        let mut states = std::mem::take(&mut self.work.states);
+        states.clear();
+        states.extend(self.strands.states(strand).iter().filter(|state| nfa.table(**state) == table));
+        let row = self.row_of_states(Of::Strand(strand, table), table, &states, tail);
+        self.work.states = states;
+        row
+    }
+
+    /// The same for the states of a table that a strand has.
+    fn row_of_states(&mut self, of: Of, table: TableId, states: &[StateId], tail: TailId) -> Option<Row> {
+        // One is nobody else's, most likely; rows for many would be more than is asked for.
+        if !(2..=MOST_APART).contains(&states.len()) {
+            return Some(self.work_out(of, table, states, tail));
         }
-        *self.endings.of_mut(Of::Strand(strand, table), block) = row;
+        let (block, lane) = rows::lane_of(tail);
+        let mut row = Row::all(NOTHING);
+        for state in states {
+            let other = match (self.graph.nfa.winner(*state), self.endings.of_state(*state, block)) {
+                (Some(rule), _) => Row::all(deciding(rule)),
+                (None, Some(known)) if known.get(lane) != UNKNOWN => *known,
+                _ if self.has_room() => self.work_out(Of::State(*state), table, std::slice::from_ref(state), tail),
+                _ => return None,
+            };
+            self.add_row(table, &mut row, &other, UNKNOWN, lane)?;
+        }
+        *self.endings.of_mut(of, block) = row;
         Some(row)
     }
 
-    /// Works out what a tail makes of a state, and remembers it in a row; and what those do that follow in its block: they
-    /// were met next and are likely to be asked for.
-    fn work_out(&mut self, of: Of, state: StateId, tail: TailId) -> Row {
+    /// Works out what a tail makes of states of one table, and remembers it in a row; and what those do that follow in its
+    /// block: they were met next and are likely to be asked for.
+    fn work_out(&mut self, of: Of, table: TableId, from: &[StateId], tail: TailId) -> Row {
         let Work { set, next, found, .. } = &mut self.work;
         let nfa = &self.graph.nfa;
-        let table = nfa.table(state).index();
-        let (outcomes, (block, first)) = (&mut self.outcomes[table], rows::place(tail));
+        let table = table.index();
+        let (outcomes, (block, first)) = (&mut self.outcomes[table], rows::lane_of(tail));
         let row = self.endings.of_mut(of, block);
         let mut states: &[StateId] = &[];
         for (lane, other) in (first..rows::WIDTH).zip(tail..) {
             let Some((last, before)) = self.tails.classes(other) else { break };
             if other == tail || !self.tails.is_like_last(other) {
-                states = std::slice::from_ref(&state);
+                states = from;
                 for class in before {
                     nfa.step(states, self.classes.symbol(*class), next);
                     std::mem::swap(set, next);
@@ -164,7 +171,7 @@ impl Matcher<'_> {
         Some(walk.add_group(self.outcomes.iter_mut().zip(found).map(|(outcomes, found)| outcomes.intern(found))))
     }
 
-    /// Walks the whole path without remembering anything, and sets the answer, an outcome of `passing`.
+    /// Walks the whole path without remembering anything, and sets the answers, outcomes of `passing`.
     #[cold]
     pub(super) fn walk_loose(&mut self, path: &str) {
         let graph = self.graph;

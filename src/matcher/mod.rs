@@ -45,10 +45,10 @@
 //!    before. Behind the last number in a path, all that is left, its *tail*, is looked up in one piece: most paths begin
 //!    where the one before began, and end as one did before that stood in the same place.
 //! 5. **Modules answer at once.** What a tail makes of a strand for a table is an *outcome*: a list of rules and vetoes,
-//!    most often one rule that decides. The outcomes of a module's tails stand side by side in a row, and of two rows the
-//!    lesser numbers are the answers to both. So a strand's row is put together from those of its states, which the
-//!    strands of other experts share, and that of a place in the paths from those of its strands. A strand is not asked
-//!    when it can lead only to rules after one that another decides for.
+//!    most often one rule that decides. The outcomes of a module's tails stand side by side in a row, and of two rows of
+//!    deciding rules the lesser numbers are the answers to both. So a strand's row is put together from those of its
+//!    states, which the strands of other experts share, and that of a place in the paths from those of its strands. A
+//!    strand is not asked when it can lead only to rules after one that another decides for.
 //!
 //! When the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
 //! walked by simulating the sets ([`Config::cache_capacity`]).
@@ -170,7 +170,7 @@ impl Config {
     /// Answers never depend on it. When the memory is spent, what is known stays in use, and paths that lead to anything
     /// new are simulated: that takes from 0.6 microseconds a path with ten rules to 2 with 10,000. Lower it where
     /// many threads hold a matcher each; raise it for checkpoints with millions of distinct tokens. Memory grows only with
-    /// what is new in what is seen: the 92,000 paths of a large mixture of experts need from 40 KiB with ten rules to
+    /// what is new in what is seen: the 92,000 paths of a large mixture of experts need from 30 KiB with ten rules to
     /// 1 MiB with 10,000.
     ///
     /// Default: 64 MiB.

@@ -24,7 +24,13 @@ pub(super) const UNKNOWN: OutcomeId = 0;
 
 /// The outcome that consists of a rule that decides.
 pub(super) fn deciding(rule: u32) -> OutcomeId {
+    debug_assert_ne!(rule, NONE);
     rule + 1
+}
+
+/// The rule of such an outcome.
+fn decided_by(outcome: OutcomeId) -> u32 {
+    outcome - 1
 }
 
 /// The outcomes of one table met so far.
@@ -78,9 +84,10 @@ impl<'g> Outcomes<'g> {
     /// The rules that an outcome leaves the table with.
     #[inline]
     pub(super) fn rules(&self, outcome: OutcomeId) -> &[RuleIndex] {
+        debug_assert_ne!(outcome, UNKNOWN);
         match outcome {
-            UNKNOWN | NOTHING => &[],
-            _ if outcome < self.end => &self.every_rule[outcome as usize - 1..][..1],
+            NOTHING => &[],
+            _ if outcome < self.end => std::slice::from_ref(&self.every_rule[decided_by(outcome) as usize]),
             _ => {
                 let meaning = self.meaning(outcome);
                 &self.rules[meaning.start as usize..meaning.end as usize]
@@ -88,7 +95,7 @@ impl<'g> Outcomes<'g> {
         }
     }
 
-    /// The outcome of what was found; may sort it and drop what does not matter.
+    /// The outcome of what was found. Leaves it in order, without what does not matter.
     pub(super) fn intern(&mut self, found: &mut Found) -> OutcomeId {
         let Found { decided, marks } = found;
         if !marks.is_empty() {
@@ -107,12 +114,12 @@ impl<'g> Outcomes<'g> {
         }
         let at = self.marks.intern(marks);
         if at as usize == self.meanings.len() {
-            self.judge(marks, *decided);
+            self.judge(marks);
         }
         self.end + at
     }
 
-    /// Whether an outcome is of a rule that decides, or none.
+    /// Whether an outcome is of a rule that decides, or `NOTHING`, or `UNKNOWN`.
     pub(super) fn is_plain(&self, outcome: OutcomeId) -> bool {
         outcome < self.end || outcome == NOTHING
     }
@@ -128,10 +135,10 @@ impl<'g> Outcomes<'g> {
         if self.is_plain(a) && self.is_plain(b) {
             return Some(a.min(b));
         }
-        if a == b || self.beats(a, self.first(b)) {
+        if a == b || self.beats(a, self.bound(b)) {
             return Some(a);
         }
-        if self.beats(b, self.first(a)) {
+        if self.beats(b, self.bound(a)) {
             return Some(b);
         }
         let from = (a.min(b), a.max(b));
@@ -160,7 +167,7 @@ impl<'g> Outcomes<'g> {
         }
         row.is_plain = false;
         for (own, other) in row.outcomes.iter_mut().zip(other.outcomes) {
-            if *own != UNKNOWN && !self.beats(*own, bound) {
+            if !self.beats(*own, bound) {
                 *own = if other == UNKNOWN { UNKNOWN } else { self.both(*own, other).unwrap_or(UNKNOWN) };
             }
         }
@@ -187,23 +194,23 @@ impl<'g> Outcomes<'g> {
         self.meanings[(outcome - self.end) as usize]
     }
 
-    /// The least outcome that the first rule of another can have.
-    fn first(&self, outcome: OutcomeId) -> OutcomeId {
+    /// What an outcome has to be to stay what it is together with another: of a rule no later than the other's first.
+    fn bound(&self, outcome: OutcomeId) -> OutcomeId {
         if self.is_plain(outcome) { outcome } else { deciding(self.meaning(outcome).first_rule) }
     }
 
     fn add_marks(&self, outcome: OutcomeId, found: &mut Found) {
         if self.is_plain(outcome) {
             if outcome != NOTHING {
-                found.decided = found.decided.min(outcome - 1);
+                found.decided = found.decided.min(decided_by(outcome));
             }
         } else {
             self.marks.get(outcome - self.end).iter().for_each(|mark| found.add(*mark));
         }
     }
 
-    /// Works out the rules that marks leave the table with.
-    fn judge(&mut self, marks: &[Mark], decided: u32) {
+    /// Works out the rules that marks leave the table with, one mark at least.
+    fn judge(&mut self, marks: &[Mark]) {
         let start = number(self.rules.len());
         for of_rule in marks.chunk_by(|one, other| one.rule == other.rule) {
             let rule = of_rule[0].rule;
@@ -215,7 +222,7 @@ impl<'g> Outcomes<'g> {
                 break;
             }
         }
-        let first_rule = marks.first().map_or(NONE, |mark| mark.rule.0);
-        self.meanings.push(Meaning { first_rule, decided, start, end: number(self.rules.len()) });
+        let decided = marks.last().filter(|mark| mark.decides).map_or(NONE, |mark| mark.rule.0);
+        self.meanings.push(Meaning { first_rule: marks[0].rule.0, decided, start, end: number(self.rules.len()) });
     }
 }

@@ -11,8 +11,8 @@ pub(super) const WIDTH: usize = 8;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) outcomes: [OutcomeId; WIDTH],
-    /// Whether all there is are rules that decide: then the outcomes of two rows together are the lesser numbers, lane by
-    /// lane, whatever they are.
+    /// Whether all there is are rules that decide, or nothing, or what is not known: then the outcomes of two rows together
+    /// are the lesser numbers, lane by lane.
     pub(super) is_plain: bool,
 }
 
@@ -48,6 +48,6 @@ impl Row {
 
 /// The block of a tail, and the tail's lane there. The tails of a module are met one after the other, and so have
 /// numbers close to each other.
-pub(super) fn place(tail: TailId) -> (u32, usize) {
+pub(super) fn lane_of(tail: TailId) -> (u32, usize) {
     (tail / WIDTH as u32, tail as usize % WIDTH)
 }

@@ -9,7 +9,7 @@ use super::lists::number;
 use super::nfa::{Found, NONE, StateId};
 use super::outcomes::{OutcomeId, Outcomes, UNKNOWN, deciding};
 use super::predicates::{Place, PredicateId};
-use super::rows::{Row, place};
+use super::rows::{Row, lane_of};
 use super::strands::{DEAD, StrandId, Strands};
 use super::tails::{TailId, Tails, behind_numbers};
 use super::whole::{WholePaths, WholeWalk};
@@ -65,6 +65,7 @@ const LONGEST: usize = 1 << 30;
 pub(super) struct Work {
     pub(super) set: Vec<StateId>,
     pub(super) next: Vec<StateId>,
+    pub(super) states: Vec<StateId>,
     pub(super) sets: [Vec<StateId>; 2],
     pub(super) class: Vec<PredicateId>,
     pub(super) bits: Vec<u64>,
@@ -129,6 +130,7 @@ impl<'g> Matcher<'g> {
             work: Work {
                 set: Vec::new(),
                 next: Vec::new(),
+                states: Vec::new(),
                 sets: [Vec::new(), Vec::new()],
                 class: Vec::new(),
                 bits: Vec::new(),
@@ -338,7 +340,7 @@ impl<'g> Matcher<'g> {
     /// Sets the answers from the last step and what follows it.
     #[inline]
     fn end(&mut self, tail: TailId) -> Option<()> {
-        let (block, lane) = place(tail);
+        let (block, lane) = lane_of(tail);
         let mut known = self.module.block == Some(block);
         for (answer, row) in self.answers.iter_mut().zip(&self.module.rows) {
             *answer = row.get(lane);
@@ -350,7 +352,7 @@ impl<'g> Matcher<'g> {
     /// Sets the answers from the last step and a tail that has not been met there.
     #[inline(never)]
     fn end_anew(&mut self, tail: TailId) -> Option<()> {
-        let (block, lane) = place(tail);
+        let (block, lane) = lane_of(tail);
         if self.module.block != Some(block) {
             self.module.block = Some(block);
             self.module.rows.fill(Row::UNKNOWN);
@@ -370,7 +372,7 @@ impl<'g> Matcher<'g> {
     /// What the tails in the block of `tail` make of all strands of the last step, `tail` at least. `None` when that is not
     /// known and may not be remembered.
     fn row(&mut self, tail: TailId, table: TableId) -> Option<Row> {
-        let (block, lane) = place(tail);
+        let (block, lane) = lane_of(tail);
         let mut row = *self.tails.spawned(block, table);
         for at in self.last() {
             let strand = self.active[at];
@@ -383,17 +385,18 @@ impl<'g> Matcher<'g> {
             let decides = self.outcomes[table.index()].beats(row.get(lane), bound);
             let other = match self.endings.of_strand(strand, table, block) {
                 Some(known) if decides || known.get(lane) != UNKNOWN => *known,
+                // Lanes that it may have a say in become unknown.
                 _ if decides => Row::UNKNOWN,
                 _ => self.learn_row(strand, table, tail)?,
             };
-            self.add(table, &mut row, &other, bound, lane)?;
+            self.add_row(table, &mut row, &other, bound, lane)?;
         }
         Some(row)
     }
 
     /// Adds the outcomes of a row to those of another, that in `lane` at least. All that `other` can have is of rules from
     /// `bound`'s on.
-    pub(super) fn add(
+    pub(super) fn add_row(
         &mut self,
         table: TableId,
         row: &mut Row,
@@ -405,13 +408,13 @@ impl<'g> Matcher<'g> {
         self.outcomes[table.index()].add(row, other, bound);
         if row.get(lane) == UNKNOWN {
             // What has not been met together yet. It is nothing plain.
-            row.set(lane, self.both(table, own, other.get(lane))?, false);
+            row.set(lane, self.merged(table, own, other.get(lane))?, false);
         }
         Some(())
     }
 
     /// The outcome of two together. `None` when it is not known and may not be remembered.
-    fn both(&mut self, table: TableId, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
+    fn merged(&mut self, table: TableId, a: OutcomeId, b: OutcomeId) -> Option<OutcomeId> {
         match self.outcomes[table.index()].both(a, b) {
             None if self.has_room() => Some(self.outcomes[table.index()].merge(a, b)),
             known => known,
@@ -420,14 +423,11 @@ impl<'g> Matcher<'g> {
 
     /// Adds the whole-path regexes that match to the answers.
     fn end_whole(&mut self) -> Option<()> {
-        let group = match self.whole.as_ref().map(|walk| (walk.matched(), walk.group())) {
-            None | Some(([], _)) => return Some(()),
-            Some((_, Some(group))) => group,
-            Some(_) => self.learn_group()?,
-        };
+        let Some(walk) = self.whole.as_ref().filter(|walk| !walk.matched().is_empty()) else { return Some(()) };
+        let group = walk.group().or_else(|| self.learn_group())?;
         for table in self.graph.tables() {
             let outcome = self.whole.as_ref()?.outcome(group, table, self.answers.len());
-            self.answers[table.index()] = self.both(table, self.answers[table.index()], outcome)?;
+            self.answers[table.index()] = self.merged(table, self.answers[table.index()], outcome)?;
         }
         Some(())
     }

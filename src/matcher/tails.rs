@@ -92,18 +92,18 @@ impl Tails {
     /// Says that the tails to be remembered next come behind another beginning than those before them. They get blocks of
     /// their own, so that looking at a block is looking at one module; but not where paths come in no order.
     pub(super) fn begin_module(&mut self) {
-        let is_in_order = self.tails.len() > self.module as usize + 1;
-        while is_in_order && self.tails.len() % rows::WIDTH != 0 {
-            let classes = number(self.classes.len());
-            self.tails.push(Tail {
+        if self.tails.len() > self.module as usize + 1 {
+            // No text is that long.
+            let padding = Tail {
                 hash: 0,
                 start: 0,
                 length: u32::MAX,
                 place: 0,
                 follower: 0,
-                classes,
+                classes: number(self.classes.len()),
                 is_like_last: false,
-            });
+            };
+            self.tails.resize(self.tails.len().next_multiple_of(rows::WIDTH), padding);
         }
         self.module = number(self.tails.len());
     }
@@ -130,7 +130,7 @@ impl Tails {
         let tails = &self.tails;
         self.ids.insert_unique(hash, id, |known| tails[*known as usize].hash);
         self.last = id;
-        let (block, _) = rows::place(id);
+        let (block, _) = rows::lane_of(id);
         self.spawned.resize((block as usize + 1) * self.tables, Row::UNKNOWN);
         id
     }

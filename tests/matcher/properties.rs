@@ -106,9 +106,9 @@ fn check_all<P: Reference>(
     for (path, as_tokens) in paths {
         let tokens: Vec<&str> = path.split('/').collect();
         let joined = if *as_tokens { tokens.join(&separators.joiner().to_string()) } else { path.clone() };
+        let resolved = if *as_tokens { matcher.resolve_tokens(&tokens) } else { matcher.resolve(path) };
         for (id, table) in graph.tables().zip(specs) {
             let (matches, vetoed, others) = reference(table, &joined, separators);
-            let resolved = if *as_tokens { matcher.resolve_tokens(&tokens) } else { matcher.resolve(path) };
             let found: Vec<usize> = resolved.candidates(id).iter().map(|rule| rule.index()).collect();
             prop_assert_eq!(found, candidates(table, &matches), "{:?}", joined);
             let explanation = if *as_tokens { graph.explain_tokens(id, &tokens) } else { graph.explain(id, path) };
@@ -207,41 +207,52 @@ fn numbered() -> impl Strategy<Value = Lowered> {
         3 => (0..14_u32).prop_map(move |number| literal(&number.to_string())),
         1 => range.prop_map(|text| TokenKind::Regex(text.to_owned())),
     ];
-    let leaf = select(vec!["w", "b", "w|b"]).prop_map(|text| TokenKind::Regex(text.to_owned()));
-    (number.clone(), any::<bool>(), number, leaf).prop_map(move |(layer, of_layer, expert, leaf)| {
+    let leaf = select(vec!["w", "b", "w|b", "t[0-9]", "t1.*", ".*", "scale"]);
+    let leaf = leaf.prop_map(|text| TokenKind::Regex(text.to_owned()));
+    let steps = (number.clone(), any::<bool>(), number, leaf).prop_map(move |(layer, of_layer, expert, leaf)| {
         let layer = if of_layer { vec![literal("layers"), layer] } else { vec![] };
         let kinds = [layer, vec![literal("experts"), expert, leaf]].concat();
         let tokens = kinds.into_iter().map(|kind| Step::Token(TokenPredicate { separator: None, kind }));
         let steps = [Step::Gap].into_iter().chain(tokens).chain([Step::Gap]).collect();
         Lowered { sequences: vec![Sequence { steps }], whole_path: None }
-    })
+    });
+    let whole = select(vec!["layers/[37]/.*", ".*/scale", ".*/experts/1/.*"]);
+    let whole = whole.prop_map(|text| Lowered { sequences: vec![], whole_path: Some(text.to_owned()) });
+    prop_oneof![60 => steps, 1 => whole]
 }
 
 fn numbered_tables() -> impl Strategy<Value = Vec<TableSpec<Lowered>>> {
-    let rule = (numbered(), prop::bool::weighted(0.1)).prop_map(|(pattern, conditional)| RuleSpec {
-        pattern,
-        excepts: vec![],
-        conditional,
+    let rules = (select(vec![0.0, 0.1, 0.5]), select(vec![0.0, 0.2])).prop_flat_map(|(conditional, excepted)| {
+        let excepts = (prop::bool::weighted(excepted), numbered());
+        let excepts = excepts.prop_map(|(is, except)| if is { vec![except] } else { vec![] });
+        let rule = (numbered(), excepts, prop::bool::weighted(conditional));
+        vec(rule.prop_map(|(pattern, excepts, conditional)| RuleSpec { pattern, excepts, conditional }), 0..80)
     });
-    let table = (select(vec![Mode::First, Mode::First, Mode::All]), vec(rule, 0..80));
-    vec(table.prop_map(|(mode, rules)| TableSpec { mode, rules }), 1..3)
+    let table = (select(vec![Mode::First, Mode::First, Mode::All]), rules);
+    vec(table.prop_map(|(mode, rules)| TableSpec { mode, rules }), 1..4)
 }
 
-/// Paths in the order of a checkpoint: every tensor of an expert, every expert of a layer.
+/// Paths in the order of a checkpoint, every tensor of an expert and every expert of a layer, with modules of a few kinds;
+/// or in no order.
 fn numbered_paths() -> impl Strategy<Value = Vec<(String, bool)>> {
-    let experts = vec((0..14, 0..14), 1..12).prop_map(|mut experts| {
+    let mut leaves: Vec<String> = ["w", "w/scale", "b", "b/scale", "x"].map(str::to_owned).to_vec();
+    leaves.extend((0..13).map(|tensor| format!("t{tensor}")));
+    let count = leaves.len();
+    let kinds = vec(proptest::sample::subsequence(leaves, 1..=count), 1..4);
+    (vec((0..14_usize, 0..14_usize), 1..12), kinds, any::<bool>()).prop_flat_map(|(mut experts, kinds, in_order)| {
         experts.sort_unstable();
-        experts
-    });
-    experts.prop_map(|experts| {
-        let leaves = ["w", "b", "x", "w/scale"];
-        let path = |(layer, expert), leaf| (format!("layers/{layer}/experts/{expert}/{leaf}"), false);
-        experts.into_iter().flat_map(|of| leaves.map(|leaf| path(of, leaf))).collect()
+        let mut paths = Vec::new();
+        for (layer, expert) in experts {
+            let leaves = &kinds[(layer + expert) % kinds.len()];
+            paths.extend(leaves.iter().map(|leaf| (format!("layers/{layer}/experts/{expert}/{leaf}"), false)));
+            paths.push((format!("layers/{layer}/norm/{}", leaves[0]), false));
+        }
+        if in_order { Just(paths).boxed() } else { Just(paths).prop_shuffle().boxed() }
     })
 }
 
 fn config() -> impl Strategy<Value = Config> {
-    (select(vec![0, 1000, 3000, 20_000, 1 << 26]), select(vec![0, 1 << 23]), select(vec![0, 2, 64])).prop_map(
+    (select(vec![0, 1000, 3000, 8000, 20_000, 1 << 26]), select(vec![0, 1 << 23]), select(vec![0, 2, 64])).prop_map(
         |(cache, whole, expand)| Config::new().cache_capacity(cache).whole_path_capacity(whole).expand_limit(expand),
     )
 }
