@@ -135,10 +135,11 @@ impl Builder {
                 start_gaps.push(self.state(Future { edges, ..self.futures[gap as usize].clone() }));
             }
         }
+        let ranks = self.ranks(roots);
         let mut order: Vec<StateId> = (0..number(self.futures.len())).collect();
         order.sort_by_cached_key(|id| {
             let future = &self.futures[*id as usize];
-            future.winner().filter(|_| future.is_won())
+            (future.winner().filter(|_| future.is_won()), ranks[*id as usize])
         });
         let mut new_id = vec![NONE; order.len()];
         for (new, old) in order.iter().enumerate() {
@@ -148,6 +149,7 @@ impl Builder {
         let mut nfa = Nfa {
             states: Vec::with_capacity(order.len()),
             ways: Vec::new(),
+            wanted: Vec::new(),
             marks: Vec::new(),
             start: Vec::new(),
             floating: Vec::new(),
@@ -157,7 +159,8 @@ impl Builder {
         for old in &order {
             let future = &self.futures[*old as usize];
             let begin = number(nfa.ways.len());
-            nfa.ways.extend(future.edges.iter().map(|(predicate, target)| self.way(*predicate, *target, &new_id)));
+            nfa.ways.extend(future.edges.iter().map(|(_, target)| self.way(*target, &new_id)));
+            nfa.wanted.extend(future.edges.iter().map(|(predicate, _)| predicate));
             let literals = future.edges.partition_point(|edge| predicates.is_literal(edge.0));
             let marks = number(nfa.marks.len());
             nfa.marks.extend(future.marks.iter().filter(|mark| !mark.decides));
@@ -189,12 +192,30 @@ impl Builder {
         nfa
     }
 
-    fn way(&self, predicate: PredicateId, target: StateId, new_id: &[StateId]) -> Way {
+    /// Numbers the states so that those below one are next to each other: walks that are at one of them, such as a layer's,
+    /// soon come to others, in memory that is near.
+    fn ranks(&self, roots: &[StateId]) -> Vec<u32> {
+        let mut ranks = vec![NONE; self.futures.len()];
+        let mut next = 0;
+        let mut stack: Vec<StateId> = roots.iter().rev().copied().collect();
+        while let Some(id) = stack.pop() {
+            let rank = &mut ranks[id as usize];
+            if *rank == NONE {
+                *rank = next;
+                next += 1;
+                let future = &self.futures[id as usize];
+                stack.extend(future.edges.iter().rev().map(|edge| edge.1));
+                stack.extend(Some(future.gap).filter(|gap| *gap != NONE));
+            }
+        }
+        ranks
+    }
+
+    fn way(&self, target: StateId, new_id: &[StateId]) -> Way {
         let own = &self.futures[target as usize];
         let gap = self.futures.get(own.gap as usize);
         let marks = || own.marks.iter().chain(gap.iter().flat_map(|gap| &gap.marks));
         Way {
-            predicate,
             enters: self.enters(target, new_id),
             decides: marks().filter(|mark| mark.decides).map(|mark| mark.rule.0).min().unwrap_or(NONE),
             table: own.table.0,

@@ -49,7 +49,6 @@ pub(super) struct State {
 /// What becomes active when a token satisfies a predicate.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Way {
-    pub(super) predicate: PredicateId,
     /// Up to three states, `NONE` behind them: the step's own, if it is good for anything but the gap that may begin
     /// after it; that gap; the state of a rule that has won when the gap is reached.
     pub(super) enters: [StateId; 3],
@@ -137,6 +136,8 @@ pub(super) fn set_bits(bits: &mut [u64], predicates: &[PredicateId]) {
 pub(super) struct Nfa {
     pub(super) states: Vec<State>,
     pub(super) ways: Vec<Way>,
+    /// Per way, its predicate. Apart, since most are asked for in vain.
+    pub(super) wanted: Vec<PredicateId>,
     pub(super) marks: Vec<Mark>,
     /// The set before the first token.
     pub(super) start: Vec<StateId>,
@@ -212,12 +213,12 @@ impl Nfa {
     /// Adds to `masks` the predicates that a set asks for; `false` when that takes more than `most`.
     pub(super) fn masks(&self, set: &[StateId], most: usize, masks: &mut Vec<Mask>) -> bool {
         let begin = masks.len();
-        let ways = |id: &StateId| {
+        let wanted = |id: &StateId| {
             let state = self.state(*id);
-            &self.ways[state.literals.start as usize..state.others_end as usize]
+            &self.wanted[state.literals.start as usize..state.others_end as usize]
         };
-        for way in set.iter().flat_map(ways) {
-            let (word, bit) = (way.predicate.0 / 64, 1 << (way.predicate.0 % 64));
+        for predicate in set.iter().flat_map(wanted) {
+            let (word, bit) = (predicate.0 / 64, 1 << (predicate.0 % 64));
             match masks[begin..].iter().rposition(|mask| mask.word == word) {
                 Some(at) => masks[begin + at].mask |= bit,
                 None if masks.len() == begin + most => return false,
@@ -297,17 +298,18 @@ impl Nfa {
         predicates: &[PredicateId],
         mut enter: impl FnMut(&Way),
     ) {
-        let ways = &self.ways[ways.start as usize..ways.end as usize];
-        if ways.len() <= 4 + 8 * predicates.len() {
-            for way in ways {
-                if symbol.satisfies(way.predicate) {
-                    enter(way);
+        let (start, end) = (ways.start as usize, ways.end as usize);
+        let wanted = &self.wanted[start..end];
+        if wanted.len() <= 4 + 8 * predicates.len() {
+            for (way, predicate) in (start..).zip(wanted) {
+                if symbol.satisfies(*predicate) {
+                    enter(&self.ways[way]);
                 }
             }
         } else {
             for predicate in predicates {
-                if let Ok(at) = ways.binary_search_by(|way| way.predicate.cmp(predicate)) {
-                    enter(&ways[at]);
+                if let Ok(at) = wanted.binary_search(predicate) {
+                    enter(&self.ways[start + at]);
                 }
             }
         }
