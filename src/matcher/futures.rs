@@ -9,7 +9,7 @@ use petgraph::visit::EdgeRef;
 use super::TableId;
 use super::graph::{Edge, Graph, Node, TableEntry};
 use super::lists::number;
-use super::nfa::{Mark, NONE, Nfa, State, StateId, Way};
+use super::nfa::{MARKED, Mark, NONE, Nfa, State, StateId, Way};
 use super::predicates::{PredicateId, Predicates};
 use crate::pattern::Step;
 
@@ -217,9 +217,11 @@ impl Builder {
         let marks = || own.marks.iter().chain(gap.iter().flat_map(|gap| &gap.marks));
         Way {
             enters: self.enters(target, new_id),
-            decides: marks().filter(|mark| mark.decides).map(|mark| mark.rule.0).min().unwrap_or(NONE),
-            table: own.table.0,
-            marked: marks().any(|mark| !mark.decides),
+            decides: if marks().all(|mark| mark.decides) {
+                marks().map(|mark| mark.rule.0).min().unwrap_or(NONE)
+            } else {
+                MARKED
+            },
         }
     }
 

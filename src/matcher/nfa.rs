@@ -17,6 +17,9 @@ const MANY: usize = 8;
 /// No state, or no rule: greater than each.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// In place of the rule that a way decides for: its states have marks that do not decide.
+pub(super) const MARKED: u32 = NONE - 1;
+
 /// What it means for a path to end in a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Mark {
@@ -52,11 +55,8 @@ pub(super) struct Way {
     /// Up to three states, `NONE` behind them: the step's own, if it is good for anything but the gap that may begin
     /// after it; that gap; the state of a rule that has won when the gap is reached.
     pub(super) enters: [StateId; 3],
-    /// The first rule that decides when the path ends here; or `NONE`.
+    /// The first rule that decides when the path ends here; or `NONE`, or `MARKED`.
     pub(super) decides: u32,
-    pub(super) table: u32,
-    /// Whether the states have marks that do not decide.
-    pub(super) marked: bool,
 }
 
 /// A token as the automaton sees it: the predicates that it satisfies.
@@ -199,14 +199,16 @@ impl Nfa {
             if self.state(id).repeats {
                 self.find(id, found);
             }
-            self.follow(id, symbol, |way| self.find_at(way, found));
+            let table = self.table(id);
+            self.follow(id, symbol, |way| self.find_at(way, table, found));
         }
     }
 
     /// Adds to `found`, per table, what a path matches that ends with the token at which it begins.
     pub(super) fn spawn_end(&self, symbol: Symbol<'_>, found: &mut [Found]) {
         for gap in &self.floating {
-            self.follow(*gap, symbol, |way| self.find_at(way, found));
+            let table = self.table(*gap);
+            self.follow(*gap, symbol, |way| self.find_at(way, table, found));
         }
     }
 
@@ -254,13 +256,13 @@ impl Nfa {
     }
 
     /// Adds what a path matches that ends with this way.
-    fn find_at(&self, way: &Way, found: &mut [Found]) {
-        if way.marked {
+    fn find_at(&self, way: &Way, table: TableId, found: &mut [Found]) {
+        if way.decides == MARKED {
             for id in way.enters.iter().take_while(|id| **id != NONE) {
                 self.find(*id, found);
             }
         } else {
-            let Found { decided, .. } = &mut found[way.table as usize];
+            let Found { decided, .. } = &mut found[table.index()];
             *decided = way.decides.min(*decided);
         }
     }
