@@ -147,7 +147,7 @@ impl Builder {
         }
         let first_won = order.partition_point(|id| !self.futures[*id as usize].is_won());
         let mut nfa = Nfa {
-            states: Vec::with_capacity(order.len()),
+            states: Vec::with_capacity(order.len() + 1),
             ways: Vec::new(),
             wanted: Vec::new(),
             marks: Vec::new(),
@@ -158,22 +158,23 @@ impl Builder {
         let first_rules = self.first_rules();
         for old in &order {
             let future = &self.futures[*old as usize];
-            let begin = number(nfa.ways.len());
-            nfa.ways.extend(future.edges.iter().map(|(_, target)| self.way(*target, &new_id)));
-            nfa.wanted.extend(future.edges.iter().map(|(predicate, _)| predicate));
             let literals = future.edges.partition_point(|edge| predicates.is_literal(edge.0));
-            let marks = number(nfa.marks.len());
-            nfa.marks.extend(future.marks.iter().filter(|mark| !mark.decides));
             nfa.states.push(State {
-                literals: begin..begin + number(literals),
-                others_end: number(nfa.ways.len()),
-                marks: marks..number(nfa.marks.len()),
+                ways: number(nfa.ways.len()),
+                others: number(nfa.ways.len() + literals),
+                marks: number(nfa.marks.len()),
                 decides: future.marks.iter().find(|mark| mark.decides).map_or(NONE, |mark| mark.rule.0),
                 first_rule: first_rules[*old as usize],
                 table: future.table.0,
                 repeats: future.repeats,
             });
+            nfa.ways.extend(future.edges.iter().map(|(_, target)| self.way(*target, &new_id)));
+            nfa.wanted.extend(future.edges.iter().map(|(predicate, _)| predicate));
+            nfa.marks.extend(future.marks.iter().filter(|mark| !mark.decides));
         }
+        let (ways, marks) = (number(nfa.ways.len()), number(nfa.marks.len()));
+        let end = State { ways, others: ways, marks, decides: NONE, first_rule: NONE, table: 0, repeats: false };
+        nfa.states.push(end);
         for root in roots {
             let future = &self.futures[*root as usize];
             if !future.edges.is_empty() || !future.marks.is_empty() {

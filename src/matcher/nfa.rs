@@ -32,14 +32,15 @@ pub(super) struct Mark {
     pub(super) decides: bool,
 }
 
-/// See [`StateId`].
+/// See [`StateId`]. What it has of ways and marks ends where the next state's begins.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Into `Nfa::ways`, sorted by predicate: those of literals, and those of other predicates behind them.
-    pub(super) literals: Range<u32>,
-    pub(super) others_end: u32,
+    /// Into `Nfa::ways`, sorted by predicate: those of literals come first.
+    pub(super) ways: u32,
+    /// Where its ways of other predicates begin.
+    pub(super) others: u32,
     /// Into `Nfa::marks`, those that decide left out.
-    pub(super) marks: Range<u32>,
+    pub(super) marks: u32,
     /// The first of the marks that decide; or `NONE`.
     pub(super) decides: u32,
     /// The first rule that can be reached from here.
@@ -70,7 +71,15 @@ pub(super) struct Symbol<'a> {
     pub(super) bits: &'a [u64],
 }
 
-impl Symbol<'_> {
+impl<'a> Symbol<'a> {
+    fn literals(self) -> &'a [PredicateId] {
+        &self.predicates[..self.literals]
+    }
+
+    fn others(self) -> &'a [PredicateId] {
+        &self.predicates[self.literals..]
+    }
+
     fn satisfies(self, predicate: PredicateId) -> bool {
         self.bits[predicate.0 as usize / 64] >> (predicate.0 % 64) & 1 == 1
     }
@@ -134,6 +143,7 @@ pub(super) fn set_bits(bits: &mut [u64], predicates: &[PredicateId]) {
 /// may begin at a token is [`spawn`](Nfa::spawn)ed there.
 #[derive(Debug)]
 pub(super) struct Nfa {
+    /// With one more behind the last, for the ends of its ways and marks.
     pub(super) states: Vec<State>,
     pub(super) ways: Vec<Way>,
     /// Per way, its predicate. Apart, since most are asked for in vain.
@@ -173,13 +183,13 @@ impl Nfa {
         to.clear();
         apart.clear();
         for &id in from {
-            let state = self.state(id);
-            if state.repeats {
+            if self.state(id).repeats {
                 to.push(id);
             }
-            let literals = if state.literals.len() > MANY { &mut *apart } else { &mut *to };
-            self.follow_literals(state, symbol, |way| add(&way.enters, literals));
-            self.follow_others(state, symbol, |way| add(&way.enters, to));
+            let (literals, others) = self.ways(id);
+            let literals_to = if literals.len() > MANY { &mut *apart } else { &mut *to };
+            self.follow_ways(literals, symbol, symbol.literals(), |way| add(&way.enters, literals_to));
+            self.follow_ways(others, symbol, symbol.others(), |way| add(&way.enters, to));
         }
         self.normalize(to);
         self.normalize(apart);
@@ -216,8 +226,8 @@ impl Nfa {
     pub(super) fn masks(&self, set: &[StateId], most: usize, masks: &mut Vec<Mask>) -> bool {
         let begin = masks.len();
         let wanted = |id: &StateId| {
-            let state = self.state(*id);
-            &self.wanted[state.literals.start as usize..state.others_end as usize]
+            let (literals, others) = self.ways(*id);
+            &self.wanted[literals.start..others.end]
         };
         for predicate in set.iter().flat_map(wanted) {
             let (word, bit) = (predicate.0 / 64, 1 << (predicate.0 % 64));
@@ -255,6 +265,13 @@ impl Nfa {
         &self.states[id as usize]
     }
 
+    /// The ways of a state, those of literals and those of other predicates.
+    fn ways(&self, id: StateId) -> (Range<usize>, Range<usize>) {
+        let State { ways, others, .. } = self.state(id);
+        let (begin, others) = (*ways as usize, *others as usize);
+        (begin..others, others..self.state(id + 1).ways as usize)
+    }
+
     /// Adds what a path matches that ends with this way.
     fn find_at(&self, way: &Way, table: TableId, found: &mut [Found]) {
         if way.decides == MARKED {
@@ -272,36 +289,26 @@ impl Nfa {
         let Found { decided, marks } = &mut found[state.table as usize];
         if state.first_rule < *decided {
             *decided = state.decides.min(*decided);
-            marks.extend_from_slice(&self.marks[state.marks.start as usize..state.marks.end as usize]);
+            marks.extend_from_slice(&self.marks[state.marks as usize..self.state(id + 1).marks as usize]);
         }
     }
 
     /// Calls `enter` with what becomes active at a token.
     fn follow(&self, id: StateId, symbol: Symbol<'_>, mut enter: impl FnMut(&Way)) {
-        let state = self.state(id);
-        self.follow_literals(state, symbol, &mut enter);
-        self.follow_others(state, symbol, enter);
-    }
-
-    fn follow_literals(&self, state: &State, symbol: Symbol<'_>, enter: impl FnMut(&Way)) {
-        let Range { start, end } = state.literals;
-        self.follow_ways(start..end, symbol, &symbol.predicates[..symbol.literals], enter);
-    }
-
-    fn follow_others(&self, state: &State, symbol: Symbol<'_>, enter: impl FnMut(&Way)) {
-        let ways = state.literals.end..state.others_end;
-        self.follow_ways(ways, symbol, &symbol.predicates[symbol.literals..], enter);
+        let (literals, others) = self.ways(id);
+        self.follow_ways(literals, symbol, symbol.literals(), &mut enter);
+        self.follow_ways(others, symbol, symbol.others(), enter);
     }
 
     fn follow_ways(
         &self,
-        ways: Range<u32>,
+        ways: Range<usize>,
         symbol: Symbol<'_>,
         predicates: &[PredicateId],
         mut enter: impl FnMut(&Way),
     ) {
-        let (start, end) = (ways.start as usize, ways.end as usize);
-        let wanted = &self.wanted[start..end];
+        let start = ways.start;
+        let wanted = &self.wanted[ways];
         if wanted.len() <= 4 + 8 * predicates.len() {
             for (way, predicate) in (start..).zip(wanted) {
                 if symbol.satisfies(*predicate) {
