@@ -188,8 +188,8 @@ impl Builder {
         }
         if let Some(text) = &pattern.whole_path {
             let veto = except.is_some();
-            let mark = Mark { table: scope.table, rule: scope.rule, veto, decides: scope.decides && !veto };
-            self.whole.add(text, mark).map_err(|reason| refuse(text, reason))?;
+            let mark = Mark { rule: scope.rule, veto, decides: scope.decides && !veto };
+            self.whole.add(text, (scope.table, mark)).map_err(|reason| refuse(text, reason))?;
             let node = match scope.wholes.get(text) {
                 Some(node) => *node,
                 None => {

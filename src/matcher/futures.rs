@@ -11,6 +11,7 @@ use super::graph::{Edge, Graph, Node, TableEntry};
 use super::lists::number;
 use super::nfa::{MARKED, Mark, NONE, Nfa, State, StateId, Way};
 use super::predicates::{PredicateId, Predicates};
+use super::residuals::{END, Lead, Residuals, ResidualsBuilder};
 use crate::pattern::Step;
 
 /// Makes the automaton of a graph. Reads it from its leaves to its roots, so that a node's children are states before it.
@@ -46,7 +47,7 @@ pub(super) fn automaton(
                 (weight, Node::Rule(table, rule)) => {
                     let veto = matches!(weight, Edge::Veto(_));
                     let decides = !veto && tables[table.index()].decides(*rule);
-                    future.marks.push(Mark { table: *table, rule: *rule, veto, decides });
+                    future.marks.push(Mark { rule: *rule, veto, decides });
                 }
                 _ => {}
             }
@@ -73,6 +74,9 @@ fn table_of_nodes(graph: &Graph) -> Vec<TableId> {
     table_of
 }
 
+/// More leads than this are too many for a state: those of a layer as a whole, say. Walking from there takes less.
+const MOST_LEADS: usize = 16;
+
 /// What tells one state from another: all that can become of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Future {
@@ -86,8 +90,8 @@ struct Future {
 
 impl Future {
     /// Nothing but a rule that has won.
-    fn won(mark: Mark) -> Self {
-        Self { table: mark.table, repeats: true, gap: NONE, edges: Vec::new(), marks: vec![mark] }
+    fn won(table: TableId, mark: Mark) -> Self {
+        Self { table, repeats: true, gap: NONE, edges: Vec::new(), marks: vec![mark] }
     }
 
     /// The mark of the rule that has won once this is active.
@@ -116,7 +120,7 @@ impl Builder {
             return *id;
         }
         if let Some(mark) = future.winner().filter(|_| !future.is_won()) {
-            self.state(Future::won(mark));
+            self.state(Future::won(future.table, mark));
         }
         let id = number(self.futures.len());
         self.futures.push(future.clone());
@@ -139,7 +143,8 @@ impl Builder {
         let mut order: Vec<StateId> = (0..number(self.futures.len())).collect();
         order.sort_by_cached_key(|id| {
             let future = &self.futures[*id as usize];
-            (future.winner().filter(|_| future.is_won()), ranks[*id as usize])
+            let won = future.winner().filter(|_| future.is_won());
+            (won.map(|mark| (future.table, mark)), ranks[*id as usize])
         });
         let mut new_id = vec![NONE; order.len()];
         for (new, old) in order.iter().enumerate() {
@@ -151,11 +156,15 @@ impl Builder {
             ways: Vec::new(),
             wanted: Vec::new(),
             marks: Vec::new(),
+            leads: Vec::new(),
+            residuals: Residuals::default(),
             start: Vec::new(),
             floating: Vec::new(),
             first_won: number(first_won),
         };
         let first_rules = self.first_rules();
+        let mut residuals = ResidualsBuilder::default();
+        let leads = self.leads(&mut residuals);
         for old in &order {
             let future = &self.futures[*old as usize];
             let literals = future.edges.partition_point(|edge| predicates.is_literal(edge.0));
@@ -163,6 +172,7 @@ impl Builder {
                 ways: number(nfa.ways.len()),
                 others: number(nfa.ways.len() + literals),
                 marks: number(nfa.marks.len()),
+                leads: number(nfa.leads.len()),
                 decides: future.marks.iter().find(|mark| mark.decides).map_or(NONE, |mark| mark.rule.0),
                 first_rule: first_rules[*old as usize],
                 table: future.table.0,
@@ -171,10 +181,19 @@ impl Builder {
             nfa.ways.extend(future.edges.iter().map(|(_, target)| self.way(*target, &new_id)));
             nfa.wanted.extend(future.edges.iter().map(|(predicate, _)| predicate));
             nfa.marks.extend(future.marks.iter().filter(|mark| !mark.decides));
+            nfa.leads.extend(leads[*old as usize].iter().flatten());
         }
-        let (ways, marks) = (number(nfa.ways.len()), number(nfa.marks.len()));
-        let end = State { ways, others: ways, marks, decides: NONE, first_rule: NONE, table: 0, repeats: false };
-        nfa.states.push(end);
+        let ways = number(nfa.ways.len());
+        nfa.states.push(State {
+            ways,
+            others: ways,
+            marks: number(nfa.marks.len()),
+            leads: number(nfa.leads.len()),
+            decides: NONE,
+            first_rule: NONE,
+            table: 0,
+            repeats: false,
+        });
         for root in roots {
             let future = &self.futures[*root as usize];
             if !future.edges.is_empty() || !future.marks.is_empty() {
@@ -187,29 +206,36 @@ impl Builder {
         for gap in start_gaps {
             nfa.start.extend(self.enters(gap, &new_id).iter().filter(|id| **id != NONE));
         }
+        nfa.residuals = residuals.finish();
         let mut start = std::mem::take(&mut nfa.start);
         nfa.normalize(&mut start);
         nfa.start = start;
         nfa
     }
 
-    /// Numbers the states so that those below one are next to each other: walks that are at one of them, such as a layer's,
-    /// soon come to others, in memory that is near.
+    /// Numbers the states so that those that one leads to are next to each other: a walk that is at a state, such as that of
+    /// a layer's experts, comes to one after the other of these.
     fn ranks(&self, roots: &[StateId]) -> Vec<u32> {
         let mut ranks = vec![NONE; self.futures.len()];
         let mut next = 0;
-        let mut stack: Vec<StateId> = roots.iter().rev().copied().collect();
-        while let Some(id) = stack.pop() {
-            let rank = &mut ranks[id as usize];
-            if *rank == NONE {
-                *rank = next;
-                next += 1;
-                let future = &self.futures[id as usize];
-                stack.extend(future.edges.iter().rev().map(|edge| edge.1));
-                stack.extend(Some(future.gap).filter(|gap| *gap != NONE));
+        let mut stack = Vec::new();
+        let mut siblings = roots.to_vec();
+        loop {
+            let begin = stack.len();
+            for id in siblings.drain(..) {
+                let rank = &mut ranks[id as usize];
+                if *rank == NONE {
+                    *rank = next;
+                    next += 1;
+                    stack.push(id);
+                }
             }
+            stack[begin..].reverse();
+            let Some(id) = stack.pop() else { return ranks };
+            let future = &self.futures[id as usize];
+            siblings.extend(future.edges.iter().map(|edge| edge.1));
+            siblings.extend(Some(future.gap).filter(|gap| *gap != NONE));
         }
-        ranks
     }
 
     fn way(&self, target: StateId, new_id: &[StateId]) -> Way {
@@ -241,10 +267,57 @@ impl Builder {
         for gap in gap.into_iter().filter(|gap| *gap != NONE) {
             push(gap);
             let future = &self.futures[gap as usize];
-            let won = future.winner().filter(|_| !future.is_won()).and_then(|mark| self.ids.get(&Future::won(mark)));
+            let won = future
+                .winner()
+                .filter(|_| !future.is_won())
+                .and_then(|mark| self.ids.get(&Future::won(future.table, mark)));
             won.into_iter().for_each(|won| push(*won));
         }
         enters
+    }
+
+    /// Per state, all that it leads to; `None` when that is too much.
+    fn leads(&self, residuals: &mut ResidualsBuilder) -> Vec<Option<Vec<Lead>>> {
+        let mut leads = Vec::with_capacity(self.futures.len());
+        for future in &self.futures {
+            leads.push(self.leads_of(future, &leads, residuals));
+        }
+        leads
+    }
+
+    /// The same for one state, from those of the states before it.
+    fn leads_of(
+        &self,
+        future: &Future,
+        leads: &[Option<Vec<Lead>>],
+        residuals: &mut ResidualsBuilder,
+    ) -> Option<Vec<Lead>> {
+        let mut own: Vec<Lead> = future.marks.iter().map(|mark| Lead { residual: END, mark: *mark }).collect();
+        for (predicate, target) in &future.edges {
+            for id in [*target, self.futures[*target as usize].gap] {
+                if id == NONE {
+                    continue;
+                }
+                let behind = leads[id as usize].as_ref()?;
+                own.extend(
+                    behind.iter().map(|lead| Lead {
+                        residual: residuals.before(Some(*predicate), lead.residual),
+                        mark: lead.mark,
+                    }),
+                );
+            }
+            if own.len() > MOST_LEADS {
+                return None;
+            }
+        }
+        if future.repeats {
+            for lead in &mut own {
+                lead.residual = residuals.before(None, lead.residual);
+            }
+        }
+        own.sort_unstable();
+        own.dedup();
+        Some(own)
     }
 
     /// Per state, the first rule that can be reached from it.

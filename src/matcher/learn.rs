@@ -2,18 +2,22 @@
 
 use super::TableId;
 use super::classes::ClassId;
-use super::endings::Of;
+use super::lists::number;
 use super::nfa::{Found, StateId, Symbol, set_bits};
 use super::outcomes::{NOTHING, Outcomes, UNKNOWN, deciding};
 use super::predicates::Place;
+use super::residuals::Lead;
 use super::rows::{self, Row};
 use super::run::{Matcher, Work};
 use super::strands::StrandId;
 use super::tails::TailId;
 use super::whole::WholeWalk;
 
-/// The states of a strand get rows of their own up to this many.
-const MOST_APART: usize = 64;
+/// More bytes than one thing takes, as a rule.
+const PLENTY: usize = 64 << 10;
+
+/// How many things are remembered at most before memory is added up again.
+const MOST_UNASKED: u32 = 64;
 
 impl Matcher<'_> {
     /// Remembers a token, if there is room.
@@ -91,8 +95,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Works out what a tail makes of a strand, if there is room to remember it; and with it what other tails of its block
-    /// do, as far as that is at hand.
+    /// Works out what the tails of a block make of a strand, `tail` at least, if there is room to remember it.
     #[cold]
     pub(super) fn learn_row(&mut self, strand: StrandId, table: TableId, tail: TailId) -> Option<Row> {
         if !self.has_room() {
@@ -102,43 +105,67 @@ impl Matcher<'_> {
         let mut states = std::mem::take(&mut self.work.states);
         states.clear();
         states.extend(self.strands.states(strand).iter().filter(|state| nfa.table(**state) == table));
-        let row = self.row_of_states(Of::Strand(strand, table), table, &states, tail);
+        let (block, _) = rows::lane_of(tail);
+        let row = match self.row_of_leads(table, &states, block) {
+            Some(row) => row,
+            None => {
+                let known = self.endings.row(strand, table, block).copied();
+                self.row_of_states(known.unwrap_or(Row::UNKNOWN), table, &states, tail)
+            }
+        };
+        *self.endings.row_mut(strand, table, block) = row;
         self.work.states = states;
-        row
-    }
-
-    /// The same for the states of a table that a strand has.
-    fn row_of_states(&mut self, of: Of, table: TableId, states: &[StateId], tail: TailId) -> Option<Row> {
-        // One is nobody else's, most likely; rows for many would be more than is asked for.
-        if !(2..=MOST_APART).contains(&states.len()) {
-            return Some(self.work_out(of, table, states, tail));
-        }
-        let (block, lane) = rows::lane_of(tail);
-        let mut row = Row::all(NOTHING);
-        for state in states {
-            let other = match (self.graph.nfa.winner(*state), self.endings.of_state(*state, block)) {
-                (Some(rule), _) => Row::all(deciding(rule)),
-                (None, Some(known)) if known.get(lane) != UNKNOWN => *known,
-                _ if self.has_room() => self.work_out(Of::State(*state), table, std::slice::from_ref(state), tail),
-                _ => return None,
-            };
-            self.add_row(table, &mut row, &other, UNKNOWN, lane)?;
-        }
-        *self.endings.of_mut(of, block) = row;
         Some(row)
     }
 
-    /// Works out what a tail makes of states of one table, and remembers it in a row; and what those do that follow in its
-    /// block: they were met next and are likely to be asked for.
-    fn work_out(&mut self, of: Of, table: TableId, from: &[StateId], tail: TailId) -> Row {
+    /// What the tails of a block make of states of one table, from all that these lead to; `None` when that is too much to
+    /// tell.
+    fn row_of_leads(&mut self, table: TableId, states: &[StateId], block: u32) -> Option<Row> {
+        let nfa = &self.graph.nfa;
+        if states.iter().any(|state| nfa.leads(*state).is_empty()) {
+            return None;
+        }
+        let leads = || states.iter().flat_map(|state| nfa.leads(*state));
+        let Self { classes, tails, takers, .. } = self;
+        let satisfies = |class, predicate| classes.symbol(class).satisfies(predicate);
+        let takes = |residual, lane| {
+            tails.classes(rows::tail_at(block, lane)).is_some_and(|tail| nfa.residuals.take(residual, tail, satisfies))
+        };
+        let lanes = tails.lanes(block);
+        let mut takers = |lead: &Lead| takers.find(lead.residual, block, lanes, |lane| takes(lead.residual, lane));
+        let mut row = Row::all(NOTHING);
+        let mut marked = 0;
+        for lead in leads() {
+            let takers = takers(lead);
+            if lead.mark.decides {
+                row.decide(takers, deciding(lead.mark.rule.0));
+            } else {
+                marked |= takers;
+            }
+        }
+        let (outcomes, found) = (&mut self.outcomes[table.index()], &mut self.work.found[table.index()]);
+        for lane in rows::lanes(marked) {
+            found.clear();
+            leads().filter(|lead| takers(lead) & 1 << lane != 0).for_each(|lead| found.add(lead.mark));
+            let outcome = outcomes.intern(found);
+            row.set(lane, outcome, outcomes.is_plain(outcome));
+        }
+        rows::lanes(!lanes).for_each(|lane| row.set(lane, UNKNOWN, true));
+        Some(row)
+    }
+
+    /// Adds to a row what a tail makes of states of one table; and what those do that follow in its block: they were met next
+    /// and are likely to be asked for.
+    fn row_of_states(&mut self, mut row: Row, table: TableId, from: &[StateId], tail: TailId) -> Row {
         let Work { set, next, found, .. } = &mut self.work;
         let nfa = &self.graph.nfa;
         let table = table.index();
-        let (outcomes, (block, first)) = (&mut self.outcomes[table], rows::lane_of(tail));
-        let row = self.endings.of_mut(of, block);
+        let (outcomes, (_, first)) = (&mut self.outcomes[table], rows::lane_of(tail));
         let mut states: &[StateId] = &[];
         for (lane, other) in (first..rows::WIDTH).zip(tail..) {
-            let Some((last, before)) = self.tails.classes(other) else { break };
+            let Some((last, before)) = self.tails.classes(other).and_then(|classes| classes.split_last()) else {
+                break;
+            };
             if other == tail || !self.tails.is_like_last(other) {
                 states = from;
                 for class in before {
@@ -150,12 +177,12 @@ impl Matcher<'_> {
             let mut outcome = NOTHING;
             if !states.is_empty() {
                 found[table].clear();
-                nfa.end(states, self.classes.symbol(last), found);
+                nfa.end(states, self.classes.symbol(*last), found);
                 outcome = outcomes.intern(&mut found[table]);
             }
             row.set(lane, outcome, outcomes.is_plain(outcome));
         }
-        *row
+        row
     }
 
     /// Gives the whole-path regexes that match a number, if there is room to remember it.
@@ -167,7 +194,7 @@ impl Matcher<'_> {
         let (walk, whole) = (self.whole.as_mut()?, self.graph.whole.as_ref()?);
         let found = &mut self.work.found;
         found.iter_mut().for_each(Found::clear);
-        whole.marks(walk.matched()).for_each(|mark| found[mark.table.index()].add(mark));
+        whole.marks(walk.matched()).for_each(|(table, mark)| found[table.index()].add(mark));
         Some(walk.add_group(self.outcomes.iter_mut().zip(found).map(|(outcomes, found)| outcomes.intern(found))))
     }
 
@@ -200,21 +227,31 @@ impl Matcher<'_> {
             place = cut.place;
         }
         let matched = self.whole.as_ref().map_or(&[] as &[u32], WholeWalk::matched);
-        graph.whole.iter().flat_map(|whole| whole.marks(matched)).for_each(|mark| found[mark.table.index()].add(mark));
+        let of_wholes = graph.whole.iter().flat_map(|whole| whole.marks(matched));
+        of_wholes.for_each(|(table, mark)| found[table.index()].add(mark));
         for ((answer, outcomes), found) in self.answers.iter_mut().zip(&mut self.passing).zip(found) {
             outcomes.clear();
             *answer = outcomes.intern(found);
         }
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether one more thing may be remembered.
+    pub(super) fn has_room(&mut self) -> bool {
+        if self.unasked > 0 {
+            self.unasked -= 1;
+            return true;
+        }
         let used = self.classes.memory()
             + self.strands.memory()
             + self.tails.memory()
             + self.endings.memory()
+            + self.takers.memory()
             + self.outcomes.iter().map(Outcomes::memory).sum::<usize>()
             + self.whole.as_ref().map_or(0, WholeWalk::memory)
             + 4 * self.spawned.capacity();
-        used < self.graph.config.get_cache_capacity()
+        let room = self.graph.config.get_cache_capacity().saturating_sub(used);
+        // As long as there is plenty, it need not be added up each time.
+        self.unasked = number(room / PLENTY).min(MOST_UNASKED);
+        room > 0
     }
 }

@@ -46,9 +46,11 @@
 //!    where the one before began, and end as one did before that stood in the same place.
 //! 5. **Modules answer at once.** What a tail makes of a strand for a table is an *outcome*: a list of rules and vetoes,
 //!    most often one rule that decides. The outcomes of a module's tails stand side by side in a row, and of two rows of
-//!    deciding rules the lesser numbers are the answers to both. So a strand's row is put together from those of its
-//!    states, which the strands of other experts share, and that of a place in the paths from those of its strands. A
-//!    strand is not asked when it can lead only to rules after one that another decides for.
+//!    deciding rules the lesser numbers are the answers to both: those of its strands make the row of a place in the paths.
+//!    A strand is not asked when it can lead only to rules after one that another decides for.
+//! 6. **Rules share what is left of them.** What a rule still asks for behind a state is a *residual* of its pattern: `up|gate,
+//!    weight` behind one expert as behind others. Which of a module's tails take the steps of a residual is worked out once,
+//!    and a strand's row is made of that for each of the rules that its states lead to, as long as these are few.
 //!
 //! When the memory that a matcher may use is spent, nothing more is remembered, and paths that lead to anything new are
 //! walked by simulating the sets ([`Config::cache_capacity`]).
@@ -89,6 +91,7 @@ mod lists;
 mod nfa;
 mod outcomes;
 mod predicates;
+mod residuals;
 mod rows;
 mod run;
 mod strands;

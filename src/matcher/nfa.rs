@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::predicates::PredicateId;
+use super::residuals::{Lead, Residuals};
 use super::{RuleIndex, TableId};
 
 /// A state: the steps up to here have matched.
@@ -20,10 +21,9 @@ pub(super) const NONE: u32 = u32::MAX;
 /// In place of the rule that a way decides for: its states have marks that do not decide.
 pub(super) const MARKED: u32 = NONE - 1;
 
-/// What it means for a path to end in a state.
+/// What it means for a path to end in a state, for the state's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Mark {
-    pub(super) table: TableId,
     pub(super) rule: RuleIndex,
     /// Whether the pattern is one of the rule's exceptions.
     pub(super) veto: bool,
@@ -32,7 +32,7 @@ pub(super) struct Mark {
     pub(super) decides: bool,
 }
 
-/// See [`StateId`]. What it has of ways and marks ends where the next state's begins.
+/// See [`StateId`]. What it has of ways, marks and leads ends where the next state's begins.
 #[derive(Debug)]
 pub(super) struct State {
     /// Into `Nfa::ways`, sorted by predicate: those of literals come first.
@@ -41,6 +41,8 @@ pub(super) struct State {
     pub(super) others: u32,
     /// Into `Nfa::marks`, those that decide left out.
     pub(super) marks: u32,
+    /// Into `Nfa::leads`.
+    pub(super) leads: u32,
     /// The first of the marks that decide; or `NONE`.
     pub(super) decides: u32,
     /// The first rule that can be reached from here.
@@ -80,7 +82,7 @@ impl<'a> Symbol<'a> {
         &self.predicates[self.literals..]
     }
 
-    fn satisfies(self, predicate: PredicateId) -> bool {
+    pub(super) fn satisfies(self, predicate: PredicateId) -> bool {
         self.bits[predicate.0 as usize / 64] >> (predicate.0 % 64) & 1 == 1
     }
 }
@@ -143,12 +145,14 @@ pub(super) fn set_bits(bits: &mut [u64], predicates: &[PredicateId]) {
 /// may begin at a token is [`spawn`](Nfa::spawn)ed there.
 #[derive(Debug)]
 pub(super) struct Nfa {
-    /// With one more behind the last, for the ends of its ways and marks.
+    /// With one more behind the last, for the ends of its ways, marks and leads.
     pub(super) states: Vec<State>,
     pub(super) ways: Vec<Way>,
     /// Per way, its predicate. Apart, since most are asked for in vain.
     pub(super) wanted: Vec<PredicateId>,
     pub(super) marks: Vec<Mark>,
+    pub(super) leads: Vec<Lead>,
+    pub(super) residuals: Residuals,
     /// The set before the first token.
     pub(super) start: Vec<StateId>,
     /// The gaps that windows begin with.
@@ -245,11 +249,6 @@ impl Nfa {
         set.first().is_none_or(|id| *id >= self.first_won)
     }
 
-    /// The rule that has won, if a state says no more than that.
-    pub(super) fn winner(&self, id: StateId) -> Option<u32> {
-        (id >= self.first_won).then(|| self.state(id).decides)
-    }
-
     /// The table that a state belongs to.
     pub(super) fn table(&self, id: StateId) -> TableId {
         TableId(self.state(id).table)
@@ -259,6 +258,11 @@ impl Nfa {
     pub(super) fn outlook(&self, id: StateId) -> (usize, u32, bool) {
         let state = self.state(id);
         (state.table as usize, state.first_rule, id >= self.first_won)
+    }
+
+    /// All that a state leads to; nothing when that is too much to tell.
+    pub(super) fn leads(&self, id: StateId) -> &[Lead] {
+        &self.leads[self.state(id).leads as usize..self.state(id + 1).leads as usize]
     }
 
     fn state(&self, id: StateId) -> &State {

@@ -109,8 +109,7 @@ impl<'g> Outcomes<'g> {
         marks.dedup();
         // Behind all others, as its rule is.
         if *decided != NONE {
-            let table = marks[0].table;
-            marks.push(Mark { table, rule: RuleIndex(*decided), veto: false, decides: true });
+            marks.push(Mark { rule: RuleIndex(*decided), veto: false, decides: true });
         }
         let at = self.marks.intern(marks);
         if at as usize == self.meanings.len() {

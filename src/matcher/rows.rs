@@ -6,8 +6,15 @@ use super::tails::TailId;
 /// How many tails a block has: the tensors of a small module.
 pub(super) const WIDTH: usize = 8;
 
-/// What the tails of a block make of something for one table: of a state, of a strand, or of all that is active at a
-/// position.
+/// Some of the lanes of a block, a bit for each.
+pub(super) type Lanes = u8;
+
+/// The lanes one by one.
+pub(super) fn lanes(lanes: Lanes) -> impl Iterator<Item = usize> {
+    (0..WIDTH).filter(move |lane| lanes & 1 << lane != 0)
+}
+
+/// What the tails of a block make of something for one table: of a strand, or of all that is active at a position.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Row {
     pub(super) outcomes: [OutcomeId; WIDTH],
@@ -36,14 +43,26 @@ impl Row {
         self.is_plain &= is_plain;
     }
 
+    /// Adds a rule that decides in some of the lanes.
+    pub(super) fn decide(&mut self, lanes: Lanes, outcome: OutcomeId) {
+        for (lane, own) in self.outcomes.iter_mut().enumerate() {
+            *own = if lanes & 1 << lane == 0 { *own } else { outcome.min(*own) };
+        }
+    }
+
     /// Adds what another plain row has to each lane of this. `bound` is the least that can be in the other: lanes that have
     /// no more keep it, known or not what the other has.
     pub(super) fn add(&mut self, other: &Self, bound: OutcomeId) {
         for (own, other) in self.outcomes.iter_mut().zip(&other.outcomes) {
-            let unknown = if *own <= bound { *own } else { UNKNOWN };
-            *own = if *other == UNKNOWN { unknown } else { (*own).min(*other) };
+            // What is not known is less than each.
+            *own = if *own <= bound { *own } else { (*own).min(*other) };
         }
     }
+}
+
+/// The tail in a lane of a block.
+pub(super) fn tail_at(block: u32, lane: usize) -> TailId {
+    block * WIDTH as u32 + lane as u32
 }
 
 /// The block of a tail, and the tail's lane there. The tails of a module are met one after the other, and so have

@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 use super::classes::{ClassId, Classes};
-use super::cut::{common_prefix, starts_with};
+use super::cut::starts_with;
 use super::endings::Endings;
 use super::lists::number;
 use super::nfa::{Found, NONE, StateId};
 use super::outcomes::{OutcomeId, Outcomes, UNKNOWN, deciding};
 use super::predicates::{Place, PredicateId};
+use super::residuals::Takers;
 use super::rows::{Row, lane_of};
-use super::strands::{DEAD, StrandId, Strands};
+use super::strands::{Active, StrandId, Strands};
 use super::tails::{TailId, Tails, behind_numbers};
 use super::whole::{WholePaths, WholeWalk};
 use super::{MatcherGraph, RuleIndex, TableId};
@@ -27,6 +28,7 @@ pub struct Matcher<'g> {
     pub(super) strands: Strands,
     pub(super) tails: Tails,
     pub(super) endings: Endings,
+    pub(super) takers: Takers,
     /// Per table.
     pub(super) outcomes: Vec<Outcomes<'g>>,
     pub(super) whole: Option<WholeWalk>,
@@ -37,13 +39,15 @@ pub struct Matcher<'g> {
     /// That path up to the last step.
     stem: Vec<u8>,
     /// The strands of all steps, end to end.
-    active: Vec<StrandId>,
+    active: Vec<Active>,
     pub(super) module: Module,
     /// Per table, the outcome of the path resolved last.
     pub(super) answers: Vec<OutcomeId>,
     /// The outcomes of a path that may not be remembered, in place of `outcomes`.
     pub(super) passing: Vec<Outcomes<'g>>,
     pub(super) work: Work,
+    /// How many things may be remembered before it is asked whether there is room.
+    pub(super) unasked: u32,
     joined: String,
 }
 
@@ -110,7 +114,8 @@ impl<'g> Matcher<'g> {
         let outcomes = || graph.tables.iter().map(|table| Outcomes::new(table, &graph.every_rule)).collect();
         let mut strands = Strands::new(tables);
         let start = strands.intern(&graph.nfa, &graph.nfa.start);
-        let active: Vec<StrandId> = Some(start).filter(|strand| *strand != DEAD).into_iter().collect();
+        let mut active = Vec::new();
+        strands.add(start, &mut active, 0);
         Self {
             graph,
             classes: Classes::new(graph.predicates.len()),
@@ -118,6 +123,7 @@ impl<'g> Matcher<'g> {
             strands,
             tails: Tails::new(tables),
             endings: Endings::new(tables),
+            takers: Takers::default(),
             outcomes: outcomes(),
             whole: graph.whole.as_ref().map(WholePaths::walk),
             step: Step { start: 0, place: 0, begin: 0, end: number(active.len()) },
@@ -137,6 +143,7 @@ impl<'g> Matcher<'g> {
                 classes: Vec::new(),
                 found: vec![Found::default(); tables],
             },
+            unasked: 0,
             joined: String::new(),
         }
     }
@@ -242,7 +249,7 @@ impl<'g> Matcher<'g> {
     /// number. `None` when what the walk leads to is not known and may not be remembered.
     #[inline(never)]
     fn tail(&mut self, path: &str) -> Option<TailId> {
-        self.rewind(common_prefix(&self.stem, path.as_bytes()));
+        self.rewind(path.as_bytes());
         loop {
             let rest = &path.as_bytes()[self.step.start as usize..];
             // What begins with a number is unlikely to be known.
@@ -258,15 +265,16 @@ impl<'g> Matcher<'g> {
         }
     }
 
-    /// Takes back the steps behind the first `common` bytes.
-    fn rewind(&mut self, common: usize) {
-        while self.step.start as usize > common
+    /// Takes back the steps up to the last that is in common with `path`.
+    fn rewind(&mut self, path: &[u8]) {
+        // Few as a rule: it takes less to compare again than to count what is in common.
+        while !starts_with(path, &self.stem)
             && let Some(step) = self.steps.pop()
         {
+            self.stem.truncate(step.start as usize);
             self.step = step;
             self.module.block = None;
         }
-        self.stem.truncate(self.step.start as usize);
         self.active.truncate(self.step.end as usize);
     }
 
@@ -302,34 +310,17 @@ impl<'g> Matcher<'g> {
     fn take(&mut self, token: &str, place: Place) -> Option<()> {
         let class = self.classes.find(token.as_bytes(), place).or_else(|| self.learn(token, place))?;
         let Range { start: begin, end } = self.last();
-        let mut has_winner = false;
         for at in begin..end {
-            let from = self.active[at];
-            if self.strands.outlook(from).is_settled {
-                self.push(from, end, &mut has_winner);
-                continue;
-            }
+            let from = self.active[at].strand;
             let Some(to) = self.strands.next(from, class, &self.classes).or_else(|| self.advance(from, class)) else {
                 self.active.truncate(end);
                 return None;
             };
-            to.into_iter().for_each(|strand| self.push(strand, end, &mut has_winner));
+            to.into_iter().for_each(|strand| self.strands.add(strand, &mut self.active, end));
         }
-        self.push(self.spawned[class as usize], end, &mut has_winner);
-        if has_winner {
-            self.strands.prune(&mut self.active, end);
-        }
-        // So that what decides is found early, and the others need not be asked.
-        self.active[end..].sort_unstable_by_key(|strand| self.strands.outlook(*strand).first_rule);
+        self.strands.add(self.spawned[class as usize], &mut self.active, end);
+        self.strands.prune(&mut self.active, end);
         Some(())
-    }
-
-    /// Adds a strand to those from `begin` on, unless it is there already.
-    fn push(&mut self, strand: StrandId, begin: usize, has_winner: &mut bool) {
-        if strand != DEAD && !self.active[begin..].contains(&strand) {
-            *has_winner |= self.strands.outlook(strand).has_winner;
-            self.active.push(strand);
-        }
     }
 
     /// The strands of the last step.
@@ -375,18 +366,17 @@ impl<'g> Matcher<'g> {
         let (block, lane) = lane_of(tail);
         let mut row = *self.tails.spawned(block, table);
         for at in self.last() {
-            let strand = self.active[at];
+            let strand = self.active[at].strand;
             let first_rule = self.strands.first_rule(strand, table);
             if first_rule == NONE {
                 continue;
             }
             let bound = deciding(first_rule);
-            // Often what was found so far decides before anything that the strand can lead to.
-            let decides = self.outcomes[table.index()].beats(row.get(lane), bound);
-            let other = match self.endings.of_strand(strand, table, block) {
-                Some(known) if decides || known.get(lane) != UNKNOWN => *known,
-                // Lanes that it may have a say in become unknown.
-                _ if decides => Row::UNKNOWN,
+            let other = match self.endings.row(strand, table, block) {
+                Some(known) if known.get(lane) != UNKNOWN => *known,
+                // Often what was found so far decides before anything that the strand can lead to. Other lanes, which it may
+                // have a say in, become unknown.
+                _ if self.outcomes[table.index()].beats(row.get(lane), bound) => Row::UNKNOWN,
                 _ => self.learn_row(strand, table, tail)?,
             };
             self.add_row(table, &mut row, &other, bound, lane)?;

@@ -15,6 +15,14 @@ use super::nfa::{Mask, NONE, Nfa, StateId};
 /// A remembered set of states.
 pub(super) type StrandId = u32;
 
+/// A strand that is active at a position.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Active {
+    pub(super) strand: StrandId,
+    /// The first rule that it can still lead to, whatever the table.
+    first_rule: u32,
+}
+
 /// The strand that matches nothing any more.
 pub(super) const DEAD: StrandId = StrandId::MAX;
 
@@ -22,20 +30,31 @@ pub(super) const DEAD: StrandId = StrandId::MAX;
 #[derive(Debug)]
 pub(super) struct Strands {
     sets: Lists<StateId>,
-    outlooks: Vec<Outlook>,
+    strands: Vec<Strand>,
     tables: usize,
     /// Per strand and table.
     prospects: Vec<Prospect>,
-    /// Per strand, what it asks of tokens; `None` until it meets one.
-    asks: Vec<Option<Asks>>,
     masks: Vec<Mask>,
     transitions: HashTable<Transition>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Strand {
+    asks: Asks,
+    /// The first rule that it can still lead to, whatever the table.
+    first_rule: u32,
+    /// Whether a rule has won in some table.
+    has_winner: bool,
 }
 
 /// What a strand asks of tokens. Tokens that agree in this lead to the same strands: of 256 experts, the rules about one
 /// layer may tell apart the even, the odd, and number 7.
 #[derive(Debug, Clone, Copy)]
 enum Asks {
+    /// It has met no token yet.
+    Unknown,
+    /// None: rules have won and nothing else is active.
+    None,
     /// The predicates in these of `Strands::masks`.
     Some { start: u32, end: u32 },
     /// Too many predicates: tokens are compared by their whole class.
@@ -44,17 +63,6 @@ enum Asks {
 
 /// More masks than this are too many.
 const MOST_MASKS: usize = 16;
-
-/// What can become of a strand.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Outlook {
-    /// The first rule that it can still lead to, whatever the table.
-    pub(super) first_rule: u32,
-    /// Whether a rule has won in some table.
-    pub(super) has_winner: bool,
-    /// Whether nothing can change any more: rules have won and nothing else is active.
-    pub(super) is_settled: bool,
-}
 
 /// What can become of a strand in one table.
 #[derive(Debug, Clone, Copy)]
@@ -78,10 +86,9 @@ impl Strands {
     pub(super) fn new(tables: usize) -> Self {
         Self {
             sets: Lists::new(),
-            outlooks: Vec::new(),
+            strands: Vec::new(),
             tables,
             prospects: Vec::new(),
-            asks: Vec::new(),
             masks: Vec::new(),
             transitions: HashTable::new(),
         }
@@ -93,7 +100,7 @@ impl Strands {
             return DEAD;
         }
         let id = self.sets.intern(set);
-        if id as usize == self.outlooks.len() {
+        if id as usize == self.strands.len() {
             let begin = self.prospects.len();
             self.prospects.resize(begin + self.tables, Prospect { first_rule: NONE, winner: NONE });
             for state in set {
@@ -105,22 +112,26 @@ impl Strands {
                 }
             }
             let has_winner = self.prospects[begin..].iter().any(|prospect| prospect.winner != NONE);
-            self.asks.push(None);
             let first_rule = self.prospects[begin..].iter().map(|prospect| prospect.first_rule).min().unwrap_or(NONE);
-            self.outlooks.push(Outlook { first_rule, has_winner, is_settled: nfa.is_settled(set) });
+            let asks = if nfa.is_settled(set) { Asks::None } else { Asks::Unknown };
+            self.strands.push(Strand { asks, first_rule, has_winner });
         }
         id
     }
 
     /// The strands after a token, where they are known; those that are not there are `DEAD`.
     pub(super) fn next(&self, from: StrandId, class: ClassId, classes: &Classes) -> Option<[StrandId; 2]> {
-        let asks = self.asks[from as usize]?;
+        let asks = match self.strands[from as usize].asks {
+            Asks::Unknown => return None,
+            Asks::None => return Some([from, DEAD]),
+            asks => asks,
+        };
         let agrees = |other: ClassId| match asks {
             Asks::Some { start, end } => {
                 let (bits, others) = (classes.bits(class), classes.bits(other));
                 self.masks[start as usize..end as usize].iter().all(|mask| mask.of(bits) == mask.of(others))
             }
-            Asks::All => false,
+            _ => false,
         };
         let is = |known: &Transition| known.from == from && (known.class == class || agrees(known.class));
         self.transitions.find(self.hash(from, asks, class, classes), is).map(|known| known.to)
@@ -139,9 +150,9 @@ impl Strands {
         let [to, apart] = scratch;
         nfa.step_apart(self.sets.get(from), classes.symbol(class), to, apart);
         let to = [self.intern(nfa, to), self.intern(nfa, apart)];
-        let asks = match self.asks[from as usize] {
-            Some(asks) => asks,
-            None => self.ask(nfa, from),
+        let asks = match self.strands[from as usize].asks {
+            Asks::Unknown => self.ask(nfa, from),
+            asks => asks,
         };
         let hash = self.hash(from, asks, class, classes);
         self.transitions.insert_unique(hash, Transition { hash, from, class, to }, |known| known.hash);
@@ -157,7 +168,7 @@ impl Strands {
             self.masks.truncate(start);
             Asks::All
         };
-        self.asks[strand as usize] = Some(asks);
+        self.strands[strand as usize].asks = asks;
         asks
     }
 
@@ -169,13 +180,23 @@ impl Strands {
                 let bits = classes.bits(class);
                 masks.iter().fold(hash::pair(from, 0), |hash, mask| hash::more(hash, mask.of(bits)))
             }
-            Asks::All => hash::pair(from, class),
+            _ => hash::pair(from, class),
         }
     }
 
-    /// What can become of a strand.
-    pub(super) fn outlook(&self, strand: StrandId) -> Outlook {
-        self.outlooks[strand as usize]
+    /// Adds a strand to those of a position, from `begin` on, unless it is there already. Those that lead to the first rules
+    /// come first, so that what decides is found early, and the others need not be asked.
+    pub(super) fn add(&self, strand: StrandId, position: &mut Vec<Active>, begin: usize) {
+        let Some(Strand { first_rule, .. }) = self.strands.get(strand as usize) else { return };
+        let mut at = position.len();
+        if position[begin..].iter().any(|active| active.strand == strand) {
+            return;
+        }
+        position.push(Active { strand, first_rule: *first_rule });
+        while at > begin && position[at - 1].first_rule > *first_rule {
+            position.swap(at - 1, at);
+            at -= 1;
+        }
     }
 
     /// The first rule of a table that a strand can lead to; `NONE` without any.
@@ -190,13 +211,16 @@ impl Strands {
 
     /// Drops from a position the strands that cannot change the answer any more: in each table, they lead only to
     /// rules after one that has won in another strand.
-    pub(super) fn prune(&self, position: &mut Vec<StrandId>, begin: usize) {
+    pub(super) fn prune(&self, position: &mut Vec<Active>, begin: usize) {
+        if !position[begin..].iter().any(|active| self.strands[active.strand as usize].has_winner) {
+            return;
+        }
         let tables = self.tables;
         let prospects = |strand: StrandId| &self.prospects[strand as usize * tables..][..tables];
         let mut kept = begin;
         for at in begin..position.len() {
-            let matters = prospects(position[at]).iter().enumerate().any(|(table, own)| {
-                let winner = position[begin..].iter().map(|other| prospects(*other)[table].winner).min();
+            let matters = prospects(position[at].strand).iter().enumerate().any(|(table, own)| {
+                let winner = position[begin..].iter().map(|other| prospects(other.strand)[table].winner).min();
                 winner.is_none_or(|winner| own.first_rule < winner || own.winner == winner && winner != NONE)
             });
             if matters {
@@ -211,9 +235,8 @@ impl Strands {
     pub(super) fn memory(&self) -> usize {
         self.sets.memory()
             + self.transitions.allocation_size()
-            + size_of::<Outlook>() * self.outlooks.capacity()
+            + size_of::<Strand>() * self.strands.capacity()
             + size_of::<Prospect>() * self.prospects.capacity()
-            + size_of::<Option<Asks>>() * self.asks.capacity()
             + size_of::<Mask>() * self.masks.capacity()
     }
 }

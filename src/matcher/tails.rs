@@ -11,7 +11,7 @@ use super::cut::starts_with;
 use super::hash;
 use super::lists::number;
 use super::predicates::Place;
-use super::rows::{self, Row};
+use super::rows::{self, Lanes, Row};
 
 /// A text from the beginning of a token to the end of a path, and the place of that token.
 pub(super) type TailId = u32;
@@ -115,6 +115,7 @@ impl Tails {
         let is_like_last = id
             .checked_sub(1)
             .and_then(|last| self.classes(last))
+            .and_then(<[ClassId]>::split_last)
             .is_some_and(|(_, others)| classes.split_last().is_some_and(|(_, own)| own == others));
         self.tails.push(Tail {
             hash,
@@ -150,11 +151,22 @@ impl Tails {
         self.tails[tail as usize].is_like_last
     }
 
-    /// The classes of a tail's tokens: the last, and those before it.
-    pub(super) fn classes(&self, tail: TailId) -> Option<(ClassId, &[ClassId])> {
+    /// The lanes of a block that have a tail.
+    pub(super) fn lanes(&self, block: u32) -> Lanes {
+        let tails = &self.tails[block as usize * rows::WIDTH..];
+        tails
+            .iter()
+            .take(rows::WIDTH)
+            .enumerate()
+            .filter(|(_, tail)| tail.length != u32::MAX)
+            .fold(0, |lanes, (lane, _)| lanes | 1 << lane)
+    }
+
+    /// The classes of a tail's tokens.
+    pub(super) fn classes(&self, tail: TailId) -> Option<&[ClassId]> {
         let begin = self.tails.get(tail as usize)?.classes as usize;
         let end = self.tails.get(tail as usize + 1).map_or(self.classes.len(), |next| next.classes as usize);
-        self.classes[begin..end].split_last().map(|(last, others)| (*last, others))
+        Some(&self.classes[begin..end])
     }
 
     /// Bytes in use, approximately.

@@ -23,7 +23,7 @@ pub(super) struct WholePaths {
     fallback: pikevm::PikeVM,
     ids: HashMap<String, usize>,
     /// Per regex, the rules it belongs to.
-    marks: Vec<Vec<Mark>>,
+    marks: Vec<Vec<(TableId, Mark)>>,
 }
 
 /// Collects regexes.
@@ -31,12 +31,12 @@ pub(super) struct WholePaths {
 pub(super) struct WholePathsBuilder {
     ids: HashMap<String, usize>,
     texts: Vec<String>,
-    marks: Vec<Vec<Mark>>,
+    marks: Vec<Vec<(TableId, Mark)>>,
 }
 
 impl WholePathsBuilder {
     /// Adds a regex, or a mark to a regex that is there already; `Err` is what the regex engine says.
-    pub(super) fn add(&mut self, text: &str, mark: Mark) -> Result<(), String> {
+    pub(super) fn add(&mut self, text: &str, mark: (TableId, Mark)) -> Result<(), String> {
         if let Some(id) = self.ids.get(text) {
             self.marks[*id].push(mark);
             return Ok(());
@@ -118,7 +118,7 @@ impl WholePaths {
     }
 
     /// The rules that some regexes belong to.
-    pub(super) fn marks(&self, regexes: &[u32]) -> impl Iterator<Item = Mark> {
+    pub(super) fn marks(&self, regexes: &[u32]) -> impl Iterator<Item = (TableId, Mark)> {
         regexes.iter().flat_map(|regex| &self.marks[*regex as usize]).copied()
     }
 
