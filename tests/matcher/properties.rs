@@ -199,13 +199,15 @@ fn table<P: Reference>(pattern: impl Strategy<Value = P> + Clone) -> impl Strate
         .prop_map(|(mode, rules)| TableSpec { mode, rules })
 }
 
-/// Rules about numbered layers and experts: many literals behind the same step, beside ranges of them.
-fn numbered() -> impl Strategy<Value = Lowered> {
+/// Rules about numbered layers and experts: many literals behind the same step, beside ranges of them. `crowd` is how much
+/// likelier than others the range of all is, behind which rules then crowd.
+fn numbered(crowd: u32) -> impl Strategy<Value = Lowered> {
     let literal = |text: &str| TokenKind::Literal(text.to_owned());
     let range = select(vec!["[0-9]", "1[0-9]", "[0-9]*[02468]", "(3|7|11)", "[0-9]+", ".*"]);
     let number = prop_oneof![
         3 => (0..14_u32).prop_map(move |number| literal(&number.to_string())),
         1 => range.prop_map(|text| TokenKind::Regex(text.to_owned())),
+        crowd => Just(TokenKind::Regex("[0-9]*".to_owned())),
     ];
     let leaf = select(vec!["w", "b", "w|b", "t[0-9]", "t1.*", ".*", "scale"]);
     let leaf = leaf.prop_map(|text| TokenKind::Regex(text.to_owned()));
@@ -222,10 +224,11 @@ fn numbered() -> impl Strategy<Value = Lowered> {
 }
 
 fn numbered_tables() -> impl Strategy<Value = Vec<TableSpec<Lowered>>> {
-    let rules = (select(vec![0.0, 0.1, 0.5]), select(vec![0.0, 0.2])).prop_flat_map(|(conditional, excepted)| {
-        let excepts = (prop::bool::weighted(excepted), numbered());
+    let kinds = (select(vec![0.0, 0.1, 0.5]), select(vec![0.0, 0.2]), select(vec![0, 0, 12]));
+    let rules = kinds.prop_flat_map(|(conditional, excepted, crowd)| {
+        let excepts = (prop::bool::weighted(excepted), numbered(crowd));
         let excepts = excepts.prop_map(|(is, except)| if is { vec![except] } else { vec![] });
-        let rule = (numbered(), excepts, prop::bool::weighted(conditional));
+        let rule = (numbered(crowd), excepts, prop::bool::weighted(conditional));
         vec(rule.prop_map(|(pattern, excepts, conditional)| RuleSpec { pattern, excepts, conditional }), 0..80)
     });
     let table = (select(vec![Mode::First, Mode::First, Mode::All]), rules);
