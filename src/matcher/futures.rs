@@ -276,7 +276,7 @@ impl Builder {
         enters
     }
 
-    /// Per state, all that it leads to; `None` when that is too much.
+    /// Per state, all that it leads to, as [`Nfa::leads`] says; `None` when that is too much.
     fn leads(&self, residuals: &mut ResidualsBuilder) -> Vec<Option<Vec<Lead>>> {
         let mut leads = Vec::with_capacity(self.futures.len());
         for future in &self.futures {
@@ -317,7 +317,7 @@ impl Builder {
         }
         own.sort_unstable();
         own.dedup();
-        Some(own)
+        Some(own).filter(|own| own.len() <= MOST_LEADS)
     }
 
     /// Per state, the first rule that can be reached from it.

@@ -2,9 +2,8 @@
 
 use super::TableId;
 use super::classes::ClassId;
-use super::lists::number;
 use super::nfa::{Found, StateId, Symbol, set_bits};
-use super::outcomes::{NOTHING, Outcomes, UNKNOWN, deciding};
+use super::outcomes::{NOTHING, Outcomes, UNKNOWN, decided_by, deciding};
 use super::predicates::Place;
 use super::residuals::Lead;
 use super::rows::{self, Row};
@@ -13,11 +12,8 @@ use super::strands::StrandId;
 use super::tails::TailId;
 use super::whole::WholeWalk;
 
-/// More bytes than one thing takes, as a rule.
-const PLENTY: usize = 64 << 10;
-
-/// How many things are remembered at most before memory is added up again.
-const MOST_UNASKED: u32 = 64;
+/// More leads than this are too many for a strand; see [`Nfa::leads`](super::nfa::Nfa::leads).
+const MOST_LEADS: usize = 256;
 
 impl Matcher<'_> {
     /// Remembers a token, if there is room.
@@ -122,35 +118,38 @@ impl Matcher<'_> {
     /// tell.
     fn row_of_leads(&mut self, table: TableId, states: &[StateId], block: u32) -> Option<Row> {
         let nfa = &self.graph.nfa;
-        if states.iter().any(|state| nfa.leads(*state).is_empty()) {
-            return None;
+        let mut count = 0;
+        for state in states {
+            count += nfa.leads(*state)?.len();
+            if count > MOST_LEADS {
+                return None;
+            }
         }
-        let leads = || states.iter().flat_map(|state| nfa.leads(*state));
-        let Self { classes, tails, takers, .. } = self;
+        let Self { classes, tails, takers, work: Work { found, marks, .. }, .. } = self;
         let satisfies = |class, predicate| classes.symbol(class).satisfies(predicate);
         let takes = |residual, lane| {
             tails.classes(rows::tail_at(block, lane)).is_some_and(|tail| nfa.residuals.take(residual, tail, satisfies))
         };
-        let lanes = tails.lanes(block);
-        let mut takers = |lead: &Lead| takers.find(lead.residual, block, lanes, |lane| takes(lead.residual, lane));
+        let known = tails.lanes(block);
         let mut row = Row::all(NOTHING);
-        let mut marked = 0;
-        for lead in leads() {
-            let takers = takers(lead);
-            if lead.mark.decides {
-                row.decide(takers, deciding(lead.mark.rule.0));
+        marks.clear();
+        for Lead { residual, mark } in states.iter().filter_map(|state| nfa.leads(*state)).flatten() {
+            let taken = takers.find(*residual, block, known, |lane| takes(*residual, lane));
+            if mark.decides {
+                row.decide(taken, deciding(mark.rule.0));
             } else {
-                marked |= takers;
+                marks.push((taken, *mark));
             }
         }
-        let (outcomes, found) = (&mut self.outcomes[table.index()], &mut self.work.found[table.index()]);
-        for lane in rows::lanes(marked) {
+        let (outcomes, found) = (&mut self.outcomes[table.index()], &mut found[table.index()]);
+        for lane in rows::lanes(marks.iter().fold(0, |all, (taken, _)| all | taken)) {
             found.clear();
-            leads().filter(|lead| takers(lead) & 1 << lane != 0).for_each(|lead| found.add(lead.mark));
+            found.decided = decided_by(row.get(lane));
+            marks.iter().filter(|(taken, _)| taken & 1 << lane != 0).for_each(|(_, mark)| found.add(*mark));
             let outcome = outcomes.intern(found);
             row.set(lane, outcome, outcomes.is_plain(outcome));
         }
-        rows::lanes(!lanes).for_each(|lane| row.set(lane, UNKNOWN, true));
+        rows::lanes(!known).for_each(|lane| row.set(lane, UNKNOWN, true));
         Some(row)
     }
 
@@ -235,12 +234,7 @@ impl Matcher<'_> {
         }
     }
 
-    /// Whether one more thing may be remembered.
-    pub(super) fn has_room(&mut self) -> bool {
-        if self.unasked > 0 {
-            self.unasked -= 1;
-            return true;
-        }
+    pub(super) fn has_room(&self) -> bool {
         let used = self.classes.memory()
             + self.strands.memory()
             + self.tails.memory()
@@ -249,9 +243,6 @@ impl Matcher<'_> {
             + self.outcomes.iter().map(Outcomes::memory).sum::<usize>()
             + self.whole.as_ref().map_or(0, WholeWalk::memory)
             + 4 * self.spawned.capacity();
-        let room = self.graph.config.get_cache_capacity().saturating_sub(used);
-        // As long as there is plenty, it need not be added up each time.
-        self.unasked = number(room / PLENTY).min(MOST_UNASKED);
-        room > 0
+        used < self.graph.config.get_cache_capacity()
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct State {
     pub(super) others: u32,
     /// Into `Nfa::marks`, those that decide left out.
     pub(super) marks: u32,
-    /// Into `Nfa::leads`.
+    /// Into `Nfa::leads`; none where they are too many.
     pub(super) leads: u32,
     /// The first of the marks that decide; or `NONE`.
     pub(super) decides: u32,
@@ -260,9 +260,12 @@ impl Nfa {
         (state.table as usize, state.first_rule, id >= self.first_won)
     }
 
-    /// All that a state leads to; nothing when that is too much to tell.
-    pub(super) fn leads(&self, id: StateId) -> &[Lead] {
-        &self.leads[self.state(id).leads as usize..self.state(id + 1).leads as usize]
+    /// All that a state leads to; `None` when that is too much to tell. The gap that may begin after it is active beside it
+    /// and has leads of its own.
+    pub(super) fn leads(&self, id: StateId) -> Option<&[Lead]> {
+        let leads = &self.leads[self.state(id).leads as usize..self.state(id + 1).leads as usize];
+        // Each leads to something.
+        Some(leads).filter(|leads| !leads.is_empty())
     }
 
     fn state(&self, id: StateId) -> &State {

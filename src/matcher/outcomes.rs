@@ -28,9 +28,9 @@ pub(super) fn deciding(rule: u32) -> OutcomeId {
     rule + 1
 }
 
-/// The rule of such an outcome.
-fn decided_by(outcome: OutcomeId) -> u32 {
-    outcome - 1
+/// The rule of such an outcome; `NONE` of `NOTHING`.
+pub(super) fn decided_by(outcome: OutcomeId) -> u32 {
+    if outcome == NOTHING { NONE } else { outcome - 1 }
 }
 
 /// The outcomes of one table met so far.
@@ -200,9 +200,7 @@ impl<'g> Outcomes<'g> {
 
     fn add_marks(&self, outcome: OutcomeId, found: &mut Found) {
         if self.is_plain(outcome) {
-            if outcome != NOTHING {
-                found.decided = found.decided.min(decided_by(outcome));
-            }
+            found.decided = found.decided.min(decided_by(outcome));
         } else {
             self.marks.get(outcome - self.end).iter().for_each(|mark| found.add(*mark));
         }

@@ -147,6 +147,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn takers_are_asked_anew_when_a_block_has_more_tails() {
+        let mut takers = Takers::default();
+        let odd = |lane| lane % 2 == 1;
+        let never = |_| unreachable!("it is known");
+        assert_eq!(takers.find(7, 0, 0b111, odd), 0b010);
+        assert_eq!(takers.find(7, 0, 0b111, never), 0b010);
+        assert_eq!(takers.find(7, 1, 0b1, odd), 0);
+        assert_eq!(takers.find(7, 0, 0b1_1111, odd), 0b0_1010);
+        assert_eq!(takers.find(7, 0, 0b1_1111, never), 0b0_1010);
+    }
+
+    #[test]
     fn residuals_take_what_their_steps_take() {
         let mut builder = ResidualsBuilder::default();
         for (steps, tokens, expected) in [

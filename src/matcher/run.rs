@@ -3,14 +3,14 @@
 use std::ops::Range;
 
 use super::classes::{ClassId, Classes};
-use super::cut::starts_with;
+use super::cut::{common_prefix, starts_with};
 use super::endings::Endings;
 use super::lists::number;
-use super::nfa::{Found, NONE, StateId};
+use super::nfa::{Found, Mark, NONE, StateId};
 use super::outcomes::{OutcomeId, Outcomes, UNKNOWN, deciding};
 use super::predicates::{Place, PredicateId};
 use super::residuals::Takers;
-use super::rows::{Row, lane_of};
+use super::rows::{Lanes, Row, lane_of};
 use super::strands::{Active, StrandId, Strands};
 use super::tails::{TailId, Tails, behind_numbers};
 use super::whole::{WholePaths, WholeWalk};
@@ -46,8 +46,6 @@ pub struct Matcher<'g> {
     /// The outcomes of a path that may not be remembered, in place of `outcomes`.
     pub(super) passing: Vec<Outcomes<'g>>,
     pub(super) work: Work,
-    /// How many things may be remembered before it is asked whether there is room.
-    pub(super) unasked: u32,
     joined: String,
 }
 
@@ -76,6 +74,8 @@ pub(super) struct Work {
     pub(super) classes: Vec<ClassId>,
     /// Per table.
     pub(super) found: Vec<Found>,
+    /// Marks, and the lanes that have them.
+    pub(super) marks: Vec<(Lanes, Mark)>,
 }
 
 /// What the tails of one block make of all that is active at the last step.
@@ -142,8 +142,8 @@ impl<'g> Matcher<'g> {
                 bits: Vec::new(),
                 classes: Vec::new(),
                 found: vec![Found::default(); tables],
+                marks: Vec::new(),
             },
-            unasked: 0,
             joined: String::new(),
         }
     }
@@ -267,14 +267,19 @@ impl<'g> Matcher<'g> {
 
     /// Takes back the steps up to the last that is in common with `path`.
     fn rewind(&mut self, path: &[u8]) {
-        // Few as a rule: it takes less to compare again than to count what is in common.
-        while !starts_with(path, &self.stem)
+        // Most often it is one, and to compare takes less than to count what is in common.
+        let common = match self.steps.last() {
+            _ if starts_with(path, &self.stem) => self.stem.len(),
+            Some(step) if starts_with(path, &self.stem[..step.start as usize]) => step.start as usize,
+            _ => common_prefix(path, &self.stem),
+        };
+        while self.step.start as usize > common
             && let Some(step) = self.steps.pop()
         {
-            self.stem.truncate(step.start as usize);
             self.step = step;
             self.module.block = None;
         }
+        self.stem.truncate(self.step.start as usize);
         self.active.truncate(self.step.end as usize);
     }
 
@@ -386,14 +391,7 @@ impl<'g> Matcher<'g> {
 
     /// Adds the outcomes of a row to those of another, that in `lane` at least. All that `other` can have is of rules from
     /// `bound`'s on.
-    pub(super) fn add_row(
-        &mut self,
-        table: TableId,
-        row: &mut Row,
-        other: &Row,
-        bound: OutcomeId,
-        lane: usize,
-    ) -> Option<()> {
+    fn add_row(&mut self, table: TableId, row: &mut Row, other: &Row, bound: OutcomeId, lane: usize) -> Option<()> {
         let own = row.get(lane);
         self.outcomes[table.index()].add(row, other, bound);
         if row.get(lane) == UNKNOWN {

@@ -131,7 +131,7 @@ impl Strands {
                 let (bits, others) = (classes.bits(class), classes.bits(other));
                 self.masks[start as usize..end as usize].iter().all(|mask| mask.of(bits) == mask.of(others))
             }
-            _ => false,
+            Asks::Unknown | Asks::None | Asks::All => false,
         };
         let is = |known: &Transition| known.from == from && (known.class == class || agrees(known.class));
         self.transitions.find(self.hash(from, asks, class, classes), is).map(|known| known.to)
@@ -180,7 +180,7 @@ impl Strands {
                 let bits = classes.bits(class);
                 masks.iter().fold(hash::pair(from, 0), |hash, mask| hash::more(hash, mask.of(bits)))
             }
-            _ => hash::pair(from, class),
+            Asks::Unknown | Asks::None | Asks::All => hash::pair(from, class),
         }
     }
 

@@ -151,15 +151,10 @@ impl Tails {
         self.tails[tail as usize].is_like_last
     }
 
-    /// The lanes of a block that have a tail.
+    /// The lanes of a block that have a tail, or padding, of which nobody asks.
     pub(super) fn lanes(&self, block: u32) -> Lanes {
-        let tails = &self.tails[block as usize * rows::WIDTH..];
-        tails
-            .iter()
-            .take(rows::WIDTH)
-            .enumerate()
-            .filter(|(_, tail)| tail.length != u32::MAX)
-            .fold(0, |lanes, (lane, _)| lanes | 1 << lane)
+        let beyond = (block as usize + 1) * rows::WIDTH;
+        Lanes::MAX >> beyond.saturating_sub(self.tails.len())
     }
 
     /// The classes of a tail's tokens.
