@@ -56,7 +56,7 @@ impl Residuals {
         loop {
             let step = (residual as usize).checked_sub(1).map(|at| self.steps[at]);
             match (step, rest.split_first()) {
-                (None, None) => return true,
+                (None, None) | (Some(Residual { first: None, rest: END }), _) => return true,
                 (Some(Residual { first: None, rest: behind }), _) => {
                     retry = Some((behind, rest));
                     residual = behind;
