@@ -47,14 +47,17 @@ impl Endings {
         Some(&entry.row)
     }
 
-    /// The row of a strand for a table, for changes; a new one if there is none.
-    pub(super) fn row_mut(&mut self, strand: StrandId, table: TableId, block: u32) -> &mut Row {
+    /// Remembers the row of a strand for a table, in place of what was known.
+    pub(super) fn set_row(&mut self, strand: StrandId, table: TableId, block: u32, row: Row) {
         let id = match self.find(strand, table, block) {
-            Some(id) => id,
+            Some(id) => {
+                self.rows[id as usize].row = row;
+                id
+            }
             None => {
                 let rows = &mut self.rows;
                 let id = number(rows.len());
-                rows.push(Entry { strand, table, block, row: Row::UNKNOWN });
+                rows.push(Entry { strand, table, block, row });
                 let hash = |id: &u32| {
                     let Entry { strand, table, block, .. } = rows[*id as usize];
                     hash_of(strand, table, block)
@@ -68,7 +71,6 @@ impl Endings {
             self.last.resize(begin + self.tables, NO_ROW);
         }
         self.last[begin + table.index()] = id;
-        &mut self.rows[id as usize].row
     }
 
     fn find(&self, strand: StrandId, table: TableId, block: u32) -> Option<u32> {

@@ -12,8 +12,8 @@ use super::strands::StrandId;
 use super::tails::TailId;
 use super::whole::WholeWalk;
 
-/// More leads than this are too many for a strand; see [`Nfa::leads`](super::nfa::Nfa::leads).
-const MOST_LEADS: usize = 256;
+/// More leads than this are too many for the states of a strand together: walking from there takes less.
+const MOST_LEADS_TOGETHER: usize = 256;
 
 impl Matcher<'_> {
     /// Remembers a token, if there is room.
@@ -109,7 +109,7 @@ impl Matcher<'_> {
                 self.row_of_states(known.unwrap_or(Row::UNKNOWN), table, &states, tail)
             }
         };
-        *self.endings.row_mut(strand, table, block) = row;
+        self.endings.set_row(strand, table, block, row);
         self.work.states = states;
         Some(row)
     }
@@ -121,7 +121,7 @@ impl Matcher<'_> {
         let mut count = 0;
         for state in states {
             count += nfa.leads(*state)?.len();
-            if count > MOST_LEADS {
+            if count > MOST_LEADS_TOGETHER {
                 return None;
             }
         }

@@ -264,7 +264,7 @@ impl Nfa {
     /// and has leads of its own.
     pub(super) fn leads(&self, id: StateId) -> Option<&[Lead]> {
         let leads = &self.leads[self.state(id).leads as usize..self.state(id + 1).leads as usize];
-        // Each leads to something.
+        // No state leads to nothing.
         Some(leads).filter(|leads| !leads.is_empty())
     }
 

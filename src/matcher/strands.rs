@@ -184,16 +184,16 @@ impl Strands {
         }
     }
 
-    /// Adds a strand to those of a position, from `begin` on, unless it is there already. Those that lead to the first rules
-    /// come first, so that what decides is found early, and the others need not be asked.
+    /// Adds a strand to those of a position, from `begin` on, unless it is `DEAD` or there already. Those that lead to the
+    /// first rules come first, so that what decides is found early, and the others need not be asked.
     pub(super) fn add(&self, strand: StrandId, position: &mut Vec<Active>, begin: usize) {
-        let Some(Strand { first_rule, .. }) = self.strands.get(strand as usize) else { return };
-        let mut at = position.len();
-        if position[begin..].iter().any(|active| active.strand == strand) {
+        if strand == DEAD || position[begin..].iter().any(|active| active.strand == strand) {
             return;
         }
-        position.push(Active { strand, first_rule: *first_rule });
-        while at > begin && position[at - 1].first_rule > *first_rule {
+        let Strand { first_rule, .. } = self.strands[strand as usize];
+        let mut at = position.len();
+        position.push(Active { strand, first_rule });
+        while at > begin && position[at - 1].first_rule > first_rule {
             position.swap(at - 1, at);
             at -= 1;
         }
