@@ -43,8 +43,18 @@ fn main() {
     random::Random(3).shuffle(&mut shuffled);
     println!("{} paths, one thread, median of {RUNS} runs", paths.len());
     println!(
-        "{:>7} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>10} {:>12} {:>12}",
-        "rules", "matcher", "3 tables", "shuffled", "simulated", "compile", "graph", "cache", "RegexSet", "Regex loop"
+        "{:>7} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>12} {:>10} {:>12} {:>12}",
+        "rules",
+        "matcher",
+        "3 tables",
+        "conditions",
+        "shuffled",
+        "simulated",
+        "compile",
+        "graph",
+        "cache",
+        "RegexSet",
+        "Regex loop"
     );
     for size in sizes {
         let rules = rules::rules(size);
@@ -54,7 +64,7 @@ fn main() {
             .map(|tokens| Pattern::new(PatternSpec::Tokens(tokens.clone()), &separators).unwrap())
             .collect();
         if cold {
-            let graph = build(&patterns, 1, &separators, Config::new());
+            let graph = build(&patterns, 1, NONE, &separators, Config::new());
             println!("{size:>7} {:>9.1} ns", time(&graph, &paths, RUNS));
             continue;
         }
@@ -64,22 +74,26 @@ fn main() {
             for _ in 0..5 {
                 drop(graph.take());
                 let start = Instant::now();
-                graph = Some(build(&patterns, 1, &separators, Config::new()));
+                graph = Some(build(&patterns, 1, NONE, &separators, Config::new()));
                 compile.push(start.elapsed());
             }
             graph.unwrap()
         });
         let (answers, cache_bytes) = counting::peak(|| resolve(&graph, &paths));
         let in_order = time(&graph, &paths, RUNS);
-        let dealt_out = build(&patterns, 3, &separators, Config::new());
+        let dealt_out = build(&patterns, 3, NONE, &separators, Config::new());
         assert_eq!(resolve(&dealt_out, &paths), answers);
         let three_tables = time(&dealt_out, &paths, RUNS);
+        let conditional = build(&patterns, 1, TENTH, &separators, Config::new());
+        assert_eq!(resolve(&conditional, &paths), answers);
+        let conditions = time(&conditional, &paths, RUNS);
         let in_no_order = time(&graph, &shuffled, SHUFFLED_RUNS);
-        let simulated = time(&build(&patterns, 1, &separators, Config::new().cache_capacity(0)), &paths, 1);
+        let simulated = time(&build(&patterns, 1, NONE, &separators, Config::new().cache_capacity(0)), &paths, 1);
         print!(
-            "{size:>7} {:>9.1} ns {:>9.1} ns {:>9.1} ns {:>9.0} ns {:>9.2} ms {:>8.2} MiB {:>6.2} MiB",
+            "{size:>7} {:>9.1} ns {:>9.1} ns {:>9.1} ns {:>9.1} ns {:>9.0} ns {:>9.2} ms {:>8.2} MiB {:>6.2} MiB",
             in_order,
             three_tables,
+            conditions,
             in_no_order,
             simulated,
             median(compile).as_secs_f64() * 1e3,
@@ -102,13 +116,28 @@ fn main() {
     }
 }
 
+/// Which rules have conditions besides their patterns: none of them, or every tenth.
+type Conditional = fn(usize) -> bool;
+const NONE: Conditional = |_| false;
+const TENTH: Conditional = |rule| rule % 10 == 0;
+
 /// Deals the patterns out to up to three tables, those that a policy has for partition, quantization and loaders.
-fn build(patterns: &[Pattern], tables: usize, separators: &Separators, config: Config) -> MatcherGraph {
-    let rule = |pattern| Rule { name: "rule", pattern, excepts: vec![], conditional: false };
+fn build(
+    patterns: &[Pattern],
+    tables: usize,
+    conditional: Conditional,
+    separators: &Separators,
+    config: Config,
+) -> MatcherGraph {
     let names = &["partition", "quantization", "loader"][..tables];
     let table = |(at, name): (usize, &&'static str)| {
-        let patterns = patterns.iter().skip(at).step_by(tables);
-        Table { name, mode: Mode::First, rules: patterns.map(|pattern| rule(pattern.lowered())).collect() }
+        let rules = patterns.iter().enumerate().skip(at).step_by(tables).map(|(at, pattern)| Rule {
+            name: "rule",
+            pattern: pattern.lowered(),
+            excepts: vec![],
+            conditional: conditional(at),
+        });
+        Table { name, mode: Mode::First, rules: rules.collect() }
     };
     let tables: Vec<Table<'_>> = names.iter().enumerate().map(table).collect();
     MatcherGraph::with_config(&tables, separators, config).unwrap()
