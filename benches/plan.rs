@@ -1,7 +1,7 @@
 //! What a whole plan costs: 92,000 weights, 1,000 rules, from files to JSON. `cargo bench --bench plan`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a bench fails by panicking and prints its table")]
 
-#[path = "resolve/counting.rs"]
+#[path = "../tests/support/counting.rs"]
 mod counting;
 #[path = "resolve/paths.rs"]
 mod paths;

@@ -1,11 +1,11 @@
 //! A run's memory stays within its budget, whatever the size of a tensor: counted at the allocator.
 
-#![expect(unsafe_code, reason = "a global allocator that counts is an unsafe trait; it only forwards to the system's")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "support/counting.rs"]
+mod counting;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flow_fabric::inventory::Checkpoint;
 use flow_fabric::output::{OutputDirectory, OutputOptions, SafetensorsWriter, TensorSpec};
@@ -14,40 +14,8 @@ use flow_fabric::progress::Silent;
 use flow_fabric::quantize::run::{self, RunOptions};
 use flow_fabric::{Dtype, Plan, Policy};
 
-struct Counting;
-
-static HELD: AtomicUsize = AtomicUsize::new(0);
-static MOST: AtomicUsize = AtomicUsize::new(0);
-
-fn took(bytes: usize) {
-    let held = HELD.fetch_add(bytes, Ordering::Relaxed) + bytes;
-    MOST.fetch_max(held, Ordering::Relaxed);
-}
-
-// SAFETY: every call goes to the system allocator with the arguments it came with.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        took(layout.size());
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        HELD.fetch_sub(layout.size(), Ordering::Relaxed);
-        took(size);
-        // SAFETY: as the caller promised.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: counting::Counting = counting::Counting;
 
 /// One test in this file: a second thread would be counted too.
 #[test]
@@ -77,13 +45,10 @@ fn the_budget_holds_for_a_tensor_larger_than_it() {
         let (checkpoint, _) = Checkpoint::open(&source).unwrap();
         let (inventory, _) = policy.group(&checkpoint);
         let plan = Plan::new(&policy, inventory, &PlanOptions::default()).unwrap();
-        let before = HELD.load(Ordering::Relaxed);
-        MOST.store(before, Ordering::Relaxed);
         let options = RunOptions { memory: BUDGET, threads: 2, ..RunOptions::default() };
         let target = folder.path().join(format!("out-{index}"));
-        let (report, _) = run::run(&policy, &plan, &target, &options, &Silent).unwrap();
+        let ((report, _), most) = counting::peak(|| run::run(&policy, &plan, &target, &options, &Silent).unwrap());
         assert!(report.run.published);
-        let most = MOST.load(Ordering::Relaxed) - before;
         // A MiB for what is no buffer: names, records, the report.
         assert!(most as u64 <= BUDGET + (1 << 20), "{layout} {scheme}: {most} bytes");
     }

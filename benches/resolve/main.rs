@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a bench prints, and one that cannot go on has failed")]
 
+#[path = "../../tests/support/counting.rs"]
 mod counting;
 mod paths;
 mod random;
